@@ -27,7 +27,7 @@ FUZZ_SECONDS ?= 120
 # Whether a server starts and serves is asked of the lowest versions too.
 SERVED := tests/acceptance/test_demo.py tests/acceptance/test_files.py tests/config/test_logging.py
 
-.PHONY: help serve test test-fast node crash openapi check bench lock wheels clean
+.PHONY: help serve test test-fast node clients crash openapi check bench lock wheels clean
 
 help:  ## What there is to run
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -45,7 +45,7 @@ serve: $(VENV)/ready  ## Start the server with the demo agent
 	$(BIN)/assent serve --host $(HOST) --port $(PORT)
 
 # The tests start many processes. Without stored bytecode each would compile every module anew.
-test test-fast crash: export PYTHONDONTWRITEBYTECODE :=
+test test-fast clients crash: export PYTHONDONTWRITEBYTECODE :=
 
 test: $(VENV)/ready  ## Run the tests
 	@$(BIN)/python -m tests.support.node || $(MAKE) node
@@ -57,6 +57,11 @@ test-fast: $(VENV)/ready  ## Run the tests that start no process; make test-fast
 
 node: $(VENV)/ready  ## Install the Node.js that tests run clients in; make test does if none is there
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/node.txt
+
+clients: $(VENV)/ready  ## Install the JavaScript clients that people have, and test them; make clients LATEST=1 tries their newest versions
+	@$(BIN)/python -m tests.support.node || $(MAKE) node
+	$(BIN)/python -m clients.install $(if $(LATEST),--latest)
+	$(BIN)/python -m pytest clients
 
 crash: $(VENV)/ready  ## Kill, starve and attack the server for hours; CONTRIBUTING.md says with what, and how to do less
 	CRASH_KILLS=$(CRASH_KILLS) $(BIN)/python -m pytest tests/acceptance/test_crash_storm.py
@@ -72,7 +77,8 @@ crash: $(VENV)/ready  ## Kill, starve and attack the server for hours; CONTRIBUT
 	ASSENT_IMPORT_KILLS=$(IMPORT_KILLS) $(BIN)/python -m pytest tests/importing -k kill
 	CRASH_CONTESTS=$(CONTESTS) $(BIN)/python -m pytest tests/acceptance/test_contested_decisions.py
 	CRASH_CONTESTS=$(CONTESTS) $(BIN)/python -m pytest tests/api/test_decisions.py -k all_people
-	CRASH_ROUNDS=10 $(BIN)/python -m pytest tests/acceptance/test_approval_crashes.py
+	CRASH_DECISIONS=200 $(BIN)/python -m pytest tests/acceptance/test_audit.py -k very_many
+	CRASH_ROUNDS=16 $(BIN)/python -m pytest tests/acceptance/test_approval_crashes.py
 	ASSENT_SEEDS=$(LIVES) $(BIN)/python -m pytest tests/approvals/test_lives.py
 	ASSENT_SEEDS=500 $(BIN)/python -m pytest tests/storage/test_saver_random.py
 	ASSENT_LIVES=$(WIRED_LIVES) $(BIN)/python -m pytest tests/runs/test_lives.py

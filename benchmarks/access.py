@@ -1,5 +1,6 @@
 """The cost of knowing who asks, and of showing them only what is theirs: a thread that is read by
-each kind of credential, a thread that is made, and the first page of one of many owners.
+each kind of credential, a thread that is made, runs and their tokens, and the first page of one of
+many owners.
 
 Run alone with `python -m benchmarks access`. CPU is user and system time of the server's process,
 for each request of a connection that stays open. The contenders take turns, and what is printed are
@@ -24,10 +25,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread as SystemThread
 from typing import Any
 
+import jwt
 import psutil
+from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
 from rich.console import Console
 from rich.table import Table
 
@@ -35,6 +41,7 @@ from assent.core.access import APPROVES_NOTHING, Owner, Sight
 from assent.core.rows import Thread, ThreadStatus
 from assent.storage.base import Change
 from assent.storage.sqlite import SqliteStorage
+from benchmarks import client
 from benchmarks.server import served
 from benchmarks.sizes import sized
 
@@ -44,18 +51,30 @@ REQUESTS = sized(1500, 5)
 OWNERS = sized(1000, 4)
 THREADS_EACH = sized(100, 3)
 PAGES = sized(200, 2)
+STREAMS = sized(50, 2)
+TOKENS = sized(400, 5)
+RUNS = sized(8, 1)
 
 READ, MAKE = "GET /threads/{id}", "POST /threads"
-BEFORE, NOBODY, SETTINGS, STORED, SESSION = (
+RUN, TOKEN = f"a run of 1 token, of {STREAMS} at once", f"a token of {STREAMS} streams"
+BEFORE, NOBODY, SETTINGS, STORED, SESSION, JWT = (
     "the tree before",
     "no keys",
     "key of the settings",
     "stored key",
     "session",
+    "JWT",
 )
 SECRET = "of-the-benchmark-0123456789abcdef"
-TARGETS = {NOBODY: 1.05, SETTINGS: 1.25, STORED: 1.25, SESSION: 1.25}
-MADE_RATIO = 1.1
+KNOWN_RATIO = 1.25
+TARGETS = {
+    READ: {NOBODY: 1.05} | dict.fromkeys((SETTINGS, STORED, SESSION, JWT), KNOWN_RATIO),
+    MAKE: {NOBODY: 1.1},
+    RUN: {NOBODY: 1.05, STORED: 1.1},
+    TOKEN: {NOBODY: 1.05, STORED: 1.05},
+}
+"""For each of what is measured, who takes part, and the most that it may cost them."""
+
 PAGE_RATIO = 1.3
 
 Headers = Mapping[str, str]
@@ -72,13 +91,23 @@ class Contender:
     thread_id: str
 
     def cpu_of(self, what: str) -> float:
-        """The seconds of the server's CPU for a request."""
+        """The seconds of the server's CPU for a request, a run or a token."""
+        before = _cpu_seconds(self.process)
+        times = self._do(what)
+        return (_cpu_seconds(self.process) - before) / times
+
+    def _do(self, what: str) -> int:
+        """Do it, and return how many times."""
+        if what in (RUN, TOKEN):
+            tokens, times = (1, RUNS) if what == RUN else (TOKENS, 1)
+            port = self.connection.port
+            asyncio.run(client.measure(port, STREAMS, tokens, times, headers=self.headers))
+            return STREAMS * tokens * times
         path = f"/threads/{self.thread_id}" if what == READ else "/threads"
         method, body = ("GET", None) if what == READ else ("POST", "{}")
-        before = _cpu_seconds(self.process)
         for _ in range(REQUESTS):
             ask(self.connection, method, path, self.headers, body)
-        return (_cpu_seconds(self.process) - before) / REQUESTS
+        return REQUESTS
 
 
 def _cpu_seconds(process: psutil.Process) -> float:
@@ -103,6 +132,41 @@ def ask(
 
 
 @contextmanager
+def issuer(folder: Path) -> Iterator[tuple[Path, str]]:
+    """A configuration that names an issuer, and a token of theirs; the issuer answers meanwhile."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    published = {**ECAlgorithm.to_jwk(key.public_key(), as_dict=True), "kid": "k1", "use": "sig"}
+    keys = json.dumps({"keys": [published]}).encode()
+
+    class Keys(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(keys)))
+            self.end_headers()
+            self.wfile.write(keys)
+
+        def log_message(self, *args: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Keys) as server:
+        url = f"http://127.0.0.1:{server.server_port}"
+        path = folder / "assent.toml"
+        path.write_text(
+            f'[issuers.corp]\nissuer = "{url}"\njwks = "{url}/keys"\naudience = "assent"\n'
+            'algorithm = "ES256"\nallow_http = true\nrole_map = {users = "operator"}\n'
+        )
+        until = datetime.now(UTC) + timedelta(hours=12)
+        claims = {"iss": url, "aud": "assent", "sub": "d", "roles": ["users"], "exp": until}
+        thread = SystemThread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield path, jwt.encode(claims, key, algorithm="ES256", headers={"kid": "k1"})
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@contextmanager
 def contenders() -> Iterator[list[Contender]]:
     """All who take part."""
     with ExitStack() as stack:
@@ -124,7 +188,13 @@ def contenders() -> Iterator[list[Contender]]:
         if tree := os.environ.get("ASSENT_BENCH_BEFORE"):
             found.append(contender(BEFORE, server(PYTHONPATH=tree), {}))
         found.append(contender(NOBODY, server(), {}))
-        keyed = server(ASSENT_API_KEYS=f"ann:{SECRET}", ASSENT_RATE_LIMIT="100000000/minute")
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="assent-bench-")))
+        path, token = stack.enter_context(issuer(folder))
+        keyed = server(
+            ASSENT_API_KEYS=f"ann:{SECRET}",
+            ASSENT_RATE_LIMIT="100000000/minute",
+            ASSENT_CONFIG=str(path),
+        )
         key = {"authorization": f"Bearer {SECRET}"}
         made, _ = ask(keyed[0], "POST", "/keys", key, '{"roles": ["operator"]}')
         _, answered = ask(keyed[0], "POST", "/session", {}, json.dumps({"key": SECRET}))
@@ -134,6 +204,7 @@ def contenders() -> Iterator[list[Contender]]:
             contender(SETTINGS, keyed, key),
             contender(STORED, keyed, {"authorization": f"Bearer {made['key']}"}),
             contender(SESSION, keyed, same_site),
+            contender(JWT, keyed, {"authorization": f"Bearer {token}"}),
         ]
         yield found
 
@@ -141,10 +212,10 @@ def contenders() -> Iterator[list[Contender]]:
 def requests(table: Table) -> None:
     """Measure requests, by whom they are made."""
     with contenders() as found:
-        for what in (READ, MAKE):
-            some = [each for each in found if what == READ or each.name in (BEFORE, NOBODY)]
+        for what, targets in TARGETS.items():
+            some = [each for each in found if each.name in {BEFORE, *targets}]
             rounds = [{each.name: each.cpu_of(what) for each in some} for _ in _rounds()]
-            add(table, what, rounds[WARM_UP:], TARGETS if what == READ else {NOBODY: MADE_RATIO})
+            add(table, what, rounds[WARM_UP:], targets)
 
 
 def _rounds() -> range:

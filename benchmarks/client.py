@@ -12,7 +12,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,20 +56,21 @@ class Listener(asyncio.Protocol):
             self.heard.set_result(Heard(b"".join(self._pieces), self._first_token or 0.0))
 
 
-def request(tokens: int) -> bytes:
+def request(tokens: int, headers: Mapping[str, str] = {}) -> bytes:
     """Ask for this many tokens."""
     body = b'{"message":"%d"}' % tokens
     head = (
         b"POST /agent/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n"
         b"Content-Type: application/json\r\nConnection: close\r\n"
     )
+    head += b"".join(f"{name}: {value}\r\n".encode() for name, value in headers.items())
     return head + b"Content-Length: %d\r\n\r\n" % len(body) + body
 
 
-async def listen(port: int, tokens: int) -> Heard:
+async def listen(port: int, tokens: int, headers: Mapping[str, str]) -> Heard:
     """One run, from the request to the end of its events."""
     _, listener = await asyncio.get_running_loop().create_connection(
-        lambda: Listener(request(tokens)), "127.0.0.1", port
+        lambda: Listener(request(tokens, headers)), "127.0.0.1", port
     )
     return await listener.heard
 
@@ -117,13 +118,15 @@ def chunks(raw: bytes, at: int = 0) -> Iterator[range]:
         at = start + size + 2
 
 
-async def measure(port: int, runs: int, tokens: int, times: int) -> dict[str, list[float]]:
-    """Do it, and check every answer."""
+async def measure(
+    port: int, runs: int, tokens: int, times: int, *, headers: Mapping[str, str] = {}
+) -> dict[str, list[float]]:
+    """Do it, with these headers besides, and check every answer."""
     seconds, heard = [], []
     for _ in range(times):
         started = time.perf_counter()
         async with asyncio.timeout(TIMEOUT_SECONDS):
-            heard += await asyncio.gather(*(listen(port, tokens) for _ in range(runs)))
+            heard += await asyncio.gather(*(listen(port, tokens, headers) for _ in range(runs)))
         seconds.append(time.perf_counter() - started)
     for each in heard:
         check(each.raw, tokens)

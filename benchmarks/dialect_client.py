@@ -12,6 +12,7 @@ import json
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
+from uuid import uuid4
 
 from websockets.asyncio.client import connect
 
@@ -63,6 +64,25 @@ async def query(port: int, tokens: int) -> None:
     raise ValueError(f"The query was not answered: {event}.")
 
 
+async def langgraph(port: int, tokens: int) -> None:
+    """A run as LangGraph's SDKs and UIs follow it: the messages in pieces, and the states."""
+    frames = await turn(port, str(uuid4()), tokens, "messages-tuple", "values")
+    expect(frames, b"event: messages\n", b"event: values\n")
+
+
+async def turn(port: int, thread_id: str, tokens: int, *modes: str) -> bytes:
+    """The frames of a turn on the thread in LangGraph's stream modes."""
+    body = {
+        "assistant_id": AGENT,
+        "input": {"messages": [{"role": "user", "content": str(tokens)}]},
+        "stream_mode": modes,
+        "if_not_exists": "create",
+    }
+    frames = await asked(port, f"/threads/{thread_id}/runs/stream", json.dumps(body).encode())
+    expect(frames, b"event: end\n")
+    return frames
+
+
 AGENT = "counting"
 END = b": end\nevent: end\n"
 
@@ -72,6 +92,7 @@ CLIENTS: dict[str, Client] = {
     "progress": progress,
     "tasks": tasks,
     "query": query,
+    "langgraph": langgraph,
 }
 
 

@@ -1,5 +1,6 @@
-"""The cost of the dialects of documents: tokens for a second of the server's CPU, of runs that are
-followed by each dialect's client, against our own stream of the same runs.
+"""The cost of dialects: tokens for a second of the server's CPU, of runs that are followed by each
+dialect's client, against our own stream of the same runs. And the time that LangGraph's clients
+wait for what a thread of a thousand turns holds, beside one of a hundred.
 
 Run alone with `python -m benchmarks dialects`. The server and the clients of each contender
 (`dialect_client.py`) are processes of their own, and the contenders take turns. CPU is user and
@@ -12,17 +13,19 @@ instant, so next to nothing of the CPU is anybody else's.
 
 from __future__ import annotations
 
+import asyncio
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Awaitable, Callable, Mapping
 
 import psutil
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.client import TIMEOUT_SECONDS
-from benchmarks.dialect_client import CLIENTS
+from benchmarks.dialect_client import CLIENTS, asked, turn
 from benchmarks.server import Shape, served
 from benchmarks.sizes import sized
 
@@ -75,7 +78,7 @@ class Report:
         self._table = Table(
             *("runs", "dialect", "tokens per CPU second", "ratio", "target"),
             "",
-            title="The dialects of documents",
+            title="Dialects",
         )
         for column in self._table.columns[2:]:
             column.justify = "right"
@@ -96,6 +99,54 @@ class Report:
         Console(width=None if sys.stdout.isatty() else 132).print(self._table)
 
 
+LONG = (sized(100, 2), sized(1000, 4))
+"""The turns of a thread, before each time that it is read."""
+
+READS = sized(20, 2)
+WORDS = 20
+"""The tokens of a turn's answer."""
+
+READ_MS = 25.0
+
+
+def reads(port: int, thread_id: str) -> dict[str, Callable[[], Awaitable[bytes]]]:
+    """The ways in which LangGraph's clients read a thread."""
+    path = f"/threads/{thread_id}"
+    return {
+        "values": lambda: asked(port, path),
+        "state": lambda: asked(port, f"{path}/state"),
+        "history, 10 states": lambda: asked(port, f"{path}/history", b'{"limit": 10}'),
+    }
+
+
+async def waited(read: Callable[[], Awaitable[bytes]]) -> float:
+    """The median of the milliseconds until the last byte."""
+    times = []
+    for _ in range(READS):
+        begun = time.perf_counter()
+        await read()
+        times.append((time.perf_counter() - begun) * 1000)
+    return statistics.median(times)
+
+
+async def long_thread(port: int) -> Table:
+    """The times of a thread that grows."""
+    titles = [f"{turns:,} turns" for turns in LONG]
+    table = Table("ms at p50", *titles, "target", "", title="A long thread")
+    thread_id, done = "long", 0
+    found: dict[str, list[float]] = {}
+    for turns in LONG:
+        for _ in range(done, turns):
+            await turn(port, thread_id, WORDS, "updates")
+        done = turns
+        for name, read in reads(port, thread_id).items():
+            found.setdefault(name, []).append(await waited(read))
+    for name, times in found.items():
+        verdict = "met" if times[-1] <= READ_MS else "MISSED"
+        table.add_row(name, *(f"{each:.1f}" for each in times), f"≤ {READ_MS:g}", verdict)
+    return table
+
+
 def main() -> None:
     """Measure, and print each figure with its target beside it."""
     report = Report()
@@ -104,7 +155,9 @@ def main() -> None:
             # The first warms everything up, and is not counted.
             rounds = [costs_of(shape, process, port) for _ in range(ROUNDS + WARM_UP)]
             report.add(shape, rounds[WARM_UP:])
+        long = asyncio.run(long_thread(port))
     report.show()
+    Console(width=None if sys.stdout.isatty() else 132).print(long)
 
 
 if __name__ == "__main__":

@@ -99,8 +99,8 @@ def refusals_of(endpoint: Callable[..., Any]) -> frozenset[int]:
 
 
 def plain_responses(endpoint: Callable[..., Any]) -> dict[int | str, dict[str, Any]]:
-    """What the route answers, for the document of another app: nobody adds the schemas there that
-    references would name."""
+    """What the route answers, for the document of another app: until its lifespan has begun
+    (`openapi.describing`), it has none of the schemas that references would name."""
     responses: dict[int | str, dict[str, Any]] = {}
     for answer in answers_of(endpoint):
         described = {"description": sentence(answer.description)}

@@ -44,6 +44,7 @@ from assent.api.routes import (
     schedules,
     server,
     session,
+    slack,
     socket,
     thread_runs,
     threads,
@@ -60,6 +61,7 @@ from assent.config.file import Configuration, read_configuration
 from assent.config.project import descriptions_of, open_store_options, with_project
 from assent.config.settings import Settings
 from assent.config.without_effect import without_effect
+from assent.core.access import role_of
 from assent.core.addresses import ANYWHERE, Egress, Permits, egress_from_texts
 from assent.core.audit import AuditAction
 from assent.core.clock import Clock
@@ -73,6 +75,7 @@ from assent.notify.links import LinkKey
 from assent.notify.notifier import Notifier
 from assent.notify.outbox import with_outbox
 from assent.notify.reaching import Reach
+from assent.notify.slack import Slack, SlackApp
 from assent.runs.feeds import with_feeds
 from assent.runs.log_lines import with_log_lines
 from assent.runs.metrics import Metrics
@@ -90,7 +93,7 @@ from assent.storage.store import StoreOptions
 ROUTES = (
     *(agent, threads, thread_runs, runs, approvals, grants, links, notifications, audit),
     *(schedules, files, feeds, connections, socket, server, metrics, me, session, callback, keys),
-    tickets,
+    *(tickets, slack),
 )
 
 if TYPE_CHECKING:
@@ -147,7 +150,7 @@ def make_app(routers: Sequence[APIRouter], lifespan: Lifespan[FastAPI]) -> FastA
         routes=check_rules([route for router in routers for route in router.routes]),
     )
     problems.install(app)
-    openapi.install(app)
+    openapi.install(app, routers)
     return app
 
 
@@ -174,15 +177,7 @@ async def open_server(
         settings = with_project(settings, agents)
         store = await opened(open_store_options(settings, agents))
         traces = await opened(_open_traces(settings))
-        environment = os.environ if place.whole_process else {}
-        for setting, reason in without_effect(
-            settings,
-            configuration,
-            environment,
-            known_by_key=not place.has_auth and not configuration.issuers,
-            stored_keys=has_stored,
-        ):
-            log.warning("a setting has no effect", setting=setting, reason=reason)
+        _warn_without_effect(settings, configuration, place, has_stored=has_stored)
         storage = with_feeds(await opened(_storage(settings, clock)))
         counted = Metrics()
         storage = with_security_events(with_log_lines(storage, people), counted)
@@ -190,13 +185,17 @@ async def open_server(
 
         # While the file is locked, so that nobody can make its first key meanwhile.
         sign_ins = _sign_ins(settings, storage, origins, tokens, reach, clock, place)
+        if sign_ins is not None:
+            await sign_ins.log_lost_keys()
         limiting = _limiting(settings, refusals)
         project_auth = _project_auth(project, origins, place)
         access = _access(settings, people, sign_ins, place, limiting, project_auth)
         origins = replace(origins, loopback=access.knows_nobody)
 
         link_key = _link_key(settings)
-        notifiers = make_notifiers(endpoints, clock, reach, links=link_key)
+        _check_slack(configuration.slack, people, project_auth)
+        slack_app = _slack(configuration, reach, clock, storage)
+        notifiers = make_notifiers(endpoints, clock, reach, links=link_key, slack=slack_app)
 
         # Both before the runs, and so closed after them: the head that is published last is the
         # last one, and notifications of the last events are still delivered.
@@ -214,23 +213,27 @@ async def open_server(
 
         outbox = with_outbox(storage, endpoints, clock, dispatcher.wake)
         outbox = outbox if traces is None else traces.over(outbox)
+        people = replace(
+            people,
+            knows_nobody=access.knows_nobody,
+            known_elsewhere=not place.whole_process
+            or bool(configuration.issuers)
+            or project_auth is not None,
+        )
         made = _runs(settings, configuration, people, outbox, agents, clock, store, place, counted)
         runs = await opened(made)
 
-        retention = Retention(
-            threads_ttl=settings.threads_ttl,
-            events_ttl=settings.events_ttl,
-            checkpoints_keep=settings.checkpoints_keep,
-            endpoints=frozenset(endpoint.name for endpoint in endpoints),
-        )
+        retention = _retention(settings, configuration)
         await opened(sweeping(storage, retention, clock=clock, uploads=runs.uploads))
         streams = _connections(settings, clock)
         heartbeat = settings.heartbeat.total_seconds()
         await opened(keeping(streams, heartbeat=heartbeat, whole_process=place.whole_process))
         await opened(renewing(streams, access))
         await opened(broadcasting(storage, streams))
+        memory = storage.store(store)
         served = Served(
             program=runs,
+            store=memory,
             dispatcher=dispatcher,
             links=link_key,
             access=access,
@@ -249,8 +252,23 @@ async def open_server(
             limiting=None if access.knows_nobody else limiting,
             refusals=refusals,
             proxies=Proxies(settings.trusted_proxies),
+            slack=slack_app,
         )
-        yield Opened(served=served, store=storage.store(store), project=project)
+        yield Opened(served=served, store=memory, project=project)
+
+
+def _warn_without_effect(
+    settings: Settings, configuration: Configuration, place: Place, *, has_stored: bool
+) -> None:
+    elsewhere = configuration.issuers or configuration.slack
+    for setting, reason in without_effect(
+        settings,
+        configuration,
+        os.environ if place.whole_process else {},
+        known_by_key=not (place.has_auth or elsewhere or has_stored),
+        stored_keys=has_stored,
+    ):
+        log.warning("a setting has no effect", setting=setting, reason=reason)
 
 
 def _people(
@@ -260,7 +278,10 @@ def _people(
     # those whose keys are stored.
     anybody = settings.public_url is not None or not place.whole_process
     anybody = anybody or has_stored or bool(configuration.issuers)
-    check_names({*configuration.people, *settings.api_keys, *settings.roles}, configuration.aliases)
+    in_slack = configuration.slack.people.values() if configuration.slack is not None else ()
+    anybody = anybody or bool(in_slack)
+    names = {*configuration.people, *settings.api_keys, *settings.roles, *in_slack}
+    check_names(names, configuration.aliases)
     return People(
         configuration.people,
         frozenset(settings.api_keys),
@@ -306,7 +327,7 @@ def _access(
     limiting: Limiting,
     project_auth: ProjectAuth | None,
 ) -> Access:
-    """Who may use the server, in the order in which they are looked for."""
+    """Those who may use the server, in the order in which they are looked for."""
     sources: list[Source] = []
     if sign_ins is not None:
         sources += sign_ins.sources
@@ -315,7 +336,11 @@ def _access(
     if place.has_auth:
         sources.append(AppAround())
     return Access(
-        sources, Roles(people), allows_query_token=settings.allow_query_token, limiting=limiting
+        sources,
+        Roles(people),
+        allows_query_token=settings.allow_query_token,
+        limiting=limiting,
+        cookie=sign_ins.browsers.shown if sign_ins is not None else lambda request: "",
     )
 
 
@@ -401,6 +426,32 @@ def _link_key(settings: Settings) -> LinkKey | None:
     return LinkKey(settings.link_secret, settings.public_url)
 
 
+def _slack(
+    configuration: Configuration, reach: Reach, clock: Clock, storage: Storage
+) -> Slack | None:
+    app = configuration.slack
+    return None if app is None else Slack(app, reach, clock, storage)
+
+
+def _check_slack(app: SlackApp | None, people: People, project_auth: ProjectAuth | None) -> None:
+    """Raise `ConfigurationError` if somebody in Slack has no role here, or if a project's own code
+    is to say what anybody may do."""
+    if app is None:
+        return
+    if project_auth is not None:
+        raise ConfigurationError(
+            "The project's Auth says who may do what, and cannot be asked of what people click in "
+            "Slack. Leave out the configuration's section 'slack', or the Auth."
+        )
+    for name in app.people.values():
+        if not any(map(role_of, people.roles_of(name))):
+            raise ConfigurationError(
+                f"The configuration's section 'slack' names '{name}', who has no role here, and so "
+                "could do nothing. Give them one, such as approver, in the section 'people' or in "
+                "ASSENT_ROLES."
+            )
+
+
 def _head_sinks(
     settings: Settings, configuration: Configuration, notifiers: Mapping[str, Notifier]
 ) -> list[HeadSink]:
@@ -411,6 +462,15 @@ def _head_sinks(
     if settings.audit_head_file is not None:
         sinks.append(to_file(settings.audit_head_file))
     return sinks
+
+
+def _retention(settings: Settings, configuration: Configuration) -> Retention:
+    return Retention(
+        threads_ttl=settings.threads_ttl,
+        events_ttl=settings.events_ttl,
+        checkpoints_keep=settings.checkpoints_keep,
+        endpoints=frozenset(endpoint.name for endpoint in configuration.endpoints),
+    )
 
 
 def _recursion_limits(settings: Settings, configuration: Configuration) -> RecursionLimits:

@@ -1,17 +1,13 @@
-"""The server behind a request, and the URLs that its answers name.
-
-The server may stand at the root, be mounted in another app, or be a router of one. So a request
-says whose it is, and its own path says under which prefix the other paths are.
-"""
+"""The server behind a request, whose scope says which one it is: an app may have several."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from fastapi import Request
+from langgraph.store.base import BaseStore
 from starlette.types import Scope
 
 from assent.api.access.identity import Access
@@ -24,6 +20,7 @@ from assent.core.errors import Conflict, Unavailable
 from assent.core.locks import NamedLocks
 from assent.notify.delivery import Dispatcher
 from assent.notify.links import LinkKey
+from assent.notify.slack import Slack
 from assent.runs.metrics import Metrics
 from assent.runs.security_events import Refusals
 from assent.runs.service import Runs
@@ -36,44 +33,49 @@ if TYPE_CHECKING:
     from assent.runs.traces import Traces
 
 SCOPE_KEY = "assent"
-"""Where the scope of a request has its server."""
+"""The name in a request's scope of its server."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """All that requests need of a server, from its start to its end. `descriptions` say what its
-    agents are for, by name, where a langgraph.json does. `access` says who sends a request, and
-    pages of the `origins` may; `sign_ins` are the ways in which people are known, if there are any.
-    A stream on which nothing was sent for `heartbeat` seconds shows that it is alive, and a query
-    socket on which nothing is asked for `idle_sockets` seconds is closed. Whoever asks on a thread
-    is `asking` there, one after the other. It `is_behind_tls` if its public address says so, and
-    takes the word of some `proxies`. `limiting` says how often somebody may ask; on a server that
-    knows nobody, nothing does.
-    What is refused is noted in the `refusals`.
-
-    The `program` has the runs of everybody. A route gets those that the sender sees (`TheRuns`).
-    """
+    """All that requests need of a server, from its start to its end."""
 
     program: Runs
+    """The runs of everybody. A route gets those that the sender sees (`TheRuns`)."""
     dispatcher: Dispatcher
     links: LinkKey | None
-    access: Access
-    project_auth: ProjectAuth | None = None
-    sign_ins: SignIns | None
     link_issuers: tuple[str, ...]
-    descriptions: Mapping[str, str]
+    access: Access
+    """Says who sends a request."""
+    sign_ins: SignIns | None
+    """The ways in which people are known, if there are any here."""
+    project_auth: ProjectAuth | None = None
     origins: Origins
+    """The origins whose pages may send requests."""
+    proxies: Proxies
+    """Those that are trusted to say for whom they ask."""
+    is_behind_tls: bool
+    """True if the server's public address says so."""
+    limiting: Limiting | None
+    """Says how often somebody may ask. On a server that knows nobody, nothing does."""
+    refusals: Refusals
+    """Notes what is refused."""
+    store: BaseStore
+    """What agents keep beyond their threads, if they have no store of their own."""
+    descriptions: Mapping[str, str]
+    """The purposes of agents, by their names, where a langgraph.json describes them."""
     connections: Connections
     encoders: Encoders
+    heartbeat: float
+    """A stream on which nothing was sent for so many seconds shows that it is alive."""
+    idle_sockets: float
+    """A query socket on which nothing was asked for so many seconds is closed."""
     metrics: Metrics
     traces: Traces | None
-    heartbeat: float
-    idle_sockets: float
-    is_behind_tls: bool
-    limiting: Limiting | None
-    refusals: Refusals
-    proxies: Proxies
+    slack: Slack | None = None
+    """The app in Slack that sends what people click there."""
     asking: NamedLocks = field(default_factory=NamedLocks)
+    """Queries on one thread begin one after the other."""
 
     @property
     def knows_nobody(self) -> bool:
@@ -107,31 +109,3 @@ def is_over_tls(scope: Scope) -> bool:
     server: Served | None = scope.get(SCOPE_KEY)
     by_proxy = server is not None and server.is_behind_tls
     return by_proxy or scope.get("scheme") in ("https", "wss")
-
-
-def url(request: Request, path: str) -> str:
-    """The path as clients of this server have to ask for it."""
-    return prefix_of(request) + path
-
-
-def prefix_of(request: Request) -> str:
-    """The part of the request's URL under which our paths are: "" at the root."""
-    prefix = inner_prefix(request.scope)
-    outer: str = request.scope.get("root_path", "").rstrip("/")
-    # A proxy may have taken a prefix off the path. Then only the scope has it.
-    if outer and not f"{prefix}/".startswith(f"{outer}/"):
-        prefix = outer + prefix
-    return quote(prefix)
-
-
-def inner_prefix(scope: Scope) -> str:
-    """The part of the path under which our paths are, as the app around us sees it."""
-    own_segments = scope["route"].own_path.count("/")
-    prefix: str = scope["path"].rsplit("/", own_segments)[0]
-    return prefix
-
-
-def own_path_of(request: Request) -> str:
-    """The request's path without the prefix."""
-    own_segments = request.scope["route"].own_path.count("/")
-    return "/" + "/".join(request.scope["path"].rsplit("/", own_segments)[1:])

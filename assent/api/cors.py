@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 from assent.api.access.headers import secured
 from assent.api.loopback import is_loopback
 
-METHODS = ("GET", "POST", "PATCH", "DELETE", "HEAD")
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD")
 
 REQUEST_HEADERS = (
     *("accept", "authorization", "content-type", "idempotency-key", "last-event-id"),
@@ -22,7 +22,7 @@ REQUEST_HEADERS = (
 
 RESPONSE_HEADERS = (
     *("Location", "Content-Location", "X-Thread-Id", "X-Run-Id", "Retry-After"),
-    *("X-Pagination-Next", "X-Heartbeat"),
+    *("X-Pagination-Next", "X-Pagination-Total", "X-Heartbeat"),
 )
 
 PREFLIGHT_SECONDS = 600

@@ -3,26 +3,45 @@ thread."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import Depends, Path, Query, Request
 
 from assent.api.access import project_auth
-from assent.api.access.authorizing import identity_of, sight_of
+from assent.api.access.authorizing import identity_of, sight_of, take
 from assent.api.access.identity import Identity
 from assent.api.context import served
 from assent.api.schemas import THREAD_ID
 from assent.api.streams.connections import PLACE, READER, Reader
-from assent.core.access import Owner
+from assent.core.access import Owner, Right, Sight
 from assent.core.audit import Actor
 from assent.runs.service import Runs
 
 
 async def _runs(request: Request) -> Runs:
-    matching = project_auth.matching_of(request)
-    return served(request).program.seen_by(sight_of(request), matching)
+    return _as_seen(request)
+
+
+async def _runs_by(request: Request) -> Callable[[Right], Runs]:
+    def runs_by(right: Right) -> Runs:
+        take(request, right)
+        return _as_seen(request)
+
+    return runs_by
+
+
+def _as_seen(request: Request) -> Runs:
+    return _seen_by(request, sight_of(request))
+
+
+def runs_by_right(request: Request, right: Right) -> Runs:
+    """The runs, as this right of the request's sender lets them see them."""
+    return _seen_by(request, identity_of(request).sight(right))
+
+
+def _seen_by(request: Request, sight: Sight) -> Runs:
+    return served(request).program.seen_by(sight, project_auth.matching_of(request))
 
 
 async def _identity(request: Request) -> Identity:
@@ -36,6 +55,12 @@ async def _actor(request: Request) -> Actor:
 TheRuns = Annotated[Runs, Depends(_runs)]
 """The runs, as the sender of the request sees them: a route has no others."""
 
+RunsBy = Callable[[Right], Runs]
+"""Gives the runs to a request whose body takes this right. Raises 403."""
+
+TheRunsBy = Annotated[RunsBy, Depends(_runs_by)]
+"""In place of `TheRuns`, on a route whose body says whether it decides (`Rule.deciding`)."""
+
 TheIdentity = Annotated[Identity, Depends(_identity)]
 TheActor = Annotated[Actor, Depends(_actor)]
 
@@ -44,34 +69,25 @@ OfThread = Annotated[str | None, Query(pattern=THREAD_ID)]
 PageLimit = Annotated[int, Query(ge=1, le=1000)]
 
 
-async def _admitted(request: Request, by: TheActor) -> AsyncIterator[None]:
-    with _placed(request, by):
-        yield
+async def _admitted(request: Request, by: TheActor) -> None:
+    _keep_place(request, by)
 
 
-async def _admitted_if_streaming(request: Request, by: TheActor) -> AsyncIterator[None]:
-    with _placed(request, by, streams=wants_stream(request)):
-        yield
+async def _admitted_if_streaming(request: Request, by: TheActor) -> None:
+    _keep_place(request, by, streams=wants_stream(request))
 
 
-async def _admitted_unless_page(request: Request, by: TheActor) -> AsyncIterator[None]:
-    with _placed(request, by, streams=not wants_page(request)):
-        yield
+async def _admitted_unless_page(request: Request, by: TheActor) -> None:
+    _keep_place(request, by, streams=not wants_page(request))
 
 
-@contextmanager
-def _placed(request: Request, by: Actor, *, streams: bool = True) -> Iterator[None]:
-    """Keep a place for the stream of a request, until that is open or the request is over."""
+def _keep_place(request: Request, by: Actor, *, streams: bool = True) -> None:
+    """Keep a place for the stream of a request, until that is open or the request is over: its
+    route gives it back."""
     _note_reader(request, by)
-    if not streams:
-        yield
-        return
-    reader: Reader = request.scope[READER]
-    place = request.scope[PLACE] = served(request).connections.keep_place(reader.client)
-    try:
-        yield
-    finally:
-        place.give_back()
+    if streams:
+        reader: Reader = request.scope[READER]
+        request.scope[PLACE] = served(request).connections.keep_place(reader.client)
 
 
 async def _admitted_at_once(request: Request, by: TheActor) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from functools import cached_property
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import cached_property, partial
 from itertools import chain
 from types import ModuleType, TracebackType
 from typing import Any, ClassVar
@@ -16,12 +16,13 @@ from langgraph.store.base import BaseStore
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from assent.api import openapi
 from assent.api.access.sources import identifying
 from assent.api.app import ROUTES, OpenAgents, Place, make_app, open_server
+from assent.api.checks import Checked, check_head, check_loopback
 from assent.api.context import SCOPE_KEY, Served
 from assent.api.head import HeadAsGet
 from assent.api.in_process import InProcess
-from assent.api.limits import LoopbackNames, WellFormed, check_head, check_loopback
 from assent.api.project_app import project_app, under_prefix
 from assent.api.proxies import BehindProxies
 from assent.api.routes import docs
@@ -167,10 +168,14 @@ class Assent(InProcess):
     @cached_property
     def router(self) -> APIRouter:
         """The server's routes, to include in an app of FastAPI's."""
-        router = APIRouter(dependencies=[Depends(self._bind)])
+        # The lifespan of an app begins those of the routers that it has included.
+        router = APIRouter(dependencies=[Depends(self._bind)], lifespan=self._describing)
         router.include_router(self._routes_that_ask(True), dependencies=self._asking)
         router.include_router(self._routes_that_ask(False))
         return router
+
+    def _describing(self, app: object) -> AbstractAsyncContextManager[None]:
+        return openapi.describing(app, self._routers, by_key=self._auth is None)
 
     async def _bind(self, request: Request) -> None:
         request.scope[SCOPE_KEY] = self._served
@@ -178,7 +183,7 @@ class Assent(InProcess):
         if self._served is not None:
             self._served.proxies.look_behind(request.scope)
         if self._served is not None and self._served.knows_nobody:
-            check_loopback(request, self._served.origins)
+            check_loopback(request.scope, self._served.origins)
 
     def _routes_that_ask(self, asking: bool) -> APIRouter:
         return APIRouter(routes=check_rules([*_routes(self._routers, asking=asking)]))
@@ -203,6 +208,7 @@ class Assent(InProcess):
         # Not by way of `router`: FastAPI makes the routes of a router within a router twice.
         app = make_app([self._routes_that_ask(False), *own], self._served_alone)
         app.include_router(self._routes_that_ask(True), dependencies=self._asking)
+        openapi.install(app, self._routers, by_key=False)
         return app
 
     @asynccontextmanager
@@ -217,9 +223,9 @@ class Assent(InProcess):
     def _protected(self, served: Served) -> ASGIApp:
         app: ASGIApp = HeadAsGet(self._routes)
         if served.knows_nobody:
-            app = LoopbackNames(app, served.origins)
+            app = Checked(app, partial(check_loopback, origins=served.origins))
         app = BehindProxies(served.origins.around(app), served.proxies)
-        return WellFormed(app)
+        return Checked(app, check_head)
 
 
 def _routes(routers: Sequence[APIRouter], *, asking: bool) -> Iterator[BaseRoute]:

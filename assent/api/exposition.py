@@ -1,10 +1,11 @@
-"""What was counted, in the text form of Prometheus. Everything is read as it is asked for."""
+"""The metrics in the text form of Prometheus. Everything is read as it is asked for."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
+from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
@@ -61,9 +62,7 @@ class Exposition(Collector):
         if load is None:
             return
         runs = GaugeMetricFamily("assent_runs", "Runs that have not ended", labels=["status"])
-        for status, count in load.runs.items():
-            runs.add_metric([status], count)
-        yield runs
+        yield _filled(runs, load.runs)
         yield _gauge("assent_approvals_pending", "Approvals that wait for a person", load.pending)
         oldest = (self._now - load.oldest).total_seconds() if load.oldest is not None else 0.0
         yield _gauge(
@@ -76,21 +75,15 @@ class Exposition(Collector):
     def _of_runs(self) -> Iterator[Metric]:
         metrics = self._metrics
         ended = CounterMetricFamily("assent_runs_ended", "Runs that ended", labels=["status"])
-        for status, count in metrics.runs_ended.items():
-            ended.add_metric([status], count)
-        yield ended
+        yield _filled(ended, metrics.runs_ended)
         tokens = CounterMetricFamily(
             "assent_tokens", "Tokens of runs that ended", labels=["agent", "kind"]
         )
-        for (agent, kind), count in metrics.tokens.items():
-            tokens.add_metric([agent, kind], count)
-        yield tokens
+        yield _filled(tokens, metrics.tokens)
         cost = CounterMetricFamily(
             "assent_cost", "The cost of runs that ended, by the prices given", labels=["agent"]
         )
-        for agent, amount in metrics.cost.items():
-            cost.add_metric([agent], amount)
-        yield cost
+        yield _filled(cost, metrics.cost)
         yield _histogram(
             "assent_decision_seconds", "The time from asking to deciding", metrics.decisions
         )
@@ -98,9 +91,7 @@ class Exposition(Collector):
     def _of_streams(self) -> Iterator[Metric]:
         open_now = Counter(connection.transport for connection in self._connections)
         streams = GaugeMetricFamily("assent_streams", "Open streams", labels=["transport"])
-        for transport in Transport:
-            streams.add_metric([transport.value], open_now[transport])
-        yield streams
+        yield _filled(streams, {each.value: open_now[each] for each in Transport})
         yield _gauge(
             "assent_stream_lag_seconds",
             "The longest time for which a byte has waited for its reader",
@@ -114,19 +105,13 @@ class Exposition(Collector):
         requests = CounterMetricFamily(
             "assent_requests", "Requests answered", labels=["method", "route", "status"]
         )
-        for (method, route, status), count in metrics.requests.items():
-            requests.add_metric([method, route, str(status)], count)
-        yield requests
+        yield _filled(requests, metrics.requests)
         limited = CounterMetricFamily(
             "assent_limited", "Requests refused with 429", labels=["kind"]
         )
-        for kind, count in metrics.limited.items():
-            limited.add_metric([kind], count)
-        yield limited
+        yield _filled(limited, metrics.limited)
         events = CounterMetricFamily("assent_security_events", "Security events", labels=["event"])
-        for event, count in metrics.security_events.items():
-            events.add_metric([event], count)
-        yield events
+        yield _filled(events, metrics.security_events)
         yield _gauge(
             "assent_executor_waiting",
             "Sync nodes and tools that wait for a thread",
@@ -138,6 +123,17 @@ class Exposition(Collector):
                 "The longest time by which the event loop was late in the last minute",
                 metrics.loop_lag.worst,
             )
+
+
+def _filled(
+    family: CounterMetricFamily | GaugeMetricFamily, numbers: Mapping[Any, float]
+) -> Metric:
+    """The family with these numbers: each is under the value of its label, or the values of all of
+    its labels."""
+    for values, number in numbers.items():
+        several = values if isinstance(values, tuple) else (values,)
+        family.add_metric([*map(str, several)], number)
+    return family
 
 
 def _gauge(name: str, documentation: str, value: float) -> Metric:

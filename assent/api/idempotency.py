@@ -6,8 +6,8 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Request
 
-from assent.api.context import own_path_of
 from assent.api.deps import TheActor
+from assent.api.paths import own_path_of
 from assent.api.schemas import KEY
 from assent.approvals.idempotency import Key
 

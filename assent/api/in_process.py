@@ -337,7 +337,7 @@ def _sent(decisions: Decision | Mapping[str, Decision]) -> Decision | Mapping[st
 
 def _one_sent(decision: Decision) -> Decision:
     try:
-        return decision_from_json(storable(_as_json({"decision": decision}))["decision"])
+        return decision_from_json(storable(_as_json({"decision": decision})["decision"]))
     except (InvalidRequest, ValueError) as error:
         raise InvalidDecision(f"The decision cannot be taken: {error}.") from None
 

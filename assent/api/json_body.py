@@ -15,17 +15,17 @@ import re
 from fastapi import Request
 from starlette.exceptions import HTTPException
 
-from assent.core.json import FieldTwice, Json, NoNumber, TooManyFields, read_strictly
+from assent.core.json import MAX_DEPTH, FieldTwice, Json, NoNumber, TooManyFields, read_strictly
 from assent.core.text import visible
 
 SHOWN = 100
 """The most characters of a name that are repeated to the client."""
 
-MOST_DEPTH = 64
-"""The most objects and lists within each other."""
-
 MOST_FIELDS = 20_000
 """The most objects and fields in all."""
+
+MOST_VALUES = 100_000
+"""The most values in all, such as numbers in a list: half a million take half a second."""
 
 _MOST = 1 << 63
 
@@ -91,9 +91,9 @@ def _parsed(text: str, what: str) -> Json:
 def _check(value: Json, what: str, *, has_texts: bool) -> None:
     """Raise 400 for what other programs would not read as we do. Only if it `has_texts` need they
     be looked at."""
-    level, depth = [value], 0
+    level, depth, count = [value], 0, 1
     while level:
-        if depth == MOST_DEPTH and any(isinstance(each, dict | list) for each in level):
+        if depth == MAX_DEPTH and any(isinstance(each, dict | list) for each in level):
             raise _too_deep(what)
         deeper: list[Json] = []
         for each in level:
@@ -108,7 +108,9 @@ def _check(value: Json, what: str, *, has_texts: bool) -> None:
                 _check_number(each, what)
             elif has_texts and kind is str and _NO_TEXT.search(each):
                 raise HTTPException(400, f"The {what} has a text with NUL, or half a character.")
-        level, depth = deeper, depth + 1
+        level, depth, count = deeper, depth + 1, count + len(deeper)
+        if count > MOST_VALUES:
+            raise HTTPException(400, f"The {what} has more than {MOST_VALUES:,} values.")
 
 
 def _check_number(number: float, what: str) -> None:
@@ -119,7 +121,7 @@ def _check_number(number: float, what: str) -> None:
 
 def _too_deep(what: str) -> HTTPException:
     return HTTPException(
-        400, f"The {what} is nested too deeply: at most {MOST_DEPTH} objects and lists."
+        400, f"The {what} is nested too deeply: at most {MAX_DEPTH} objects and lists."
     )
 
 

@@ -3,17 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph import END
 from langgraph.types import Interrupt, PregelTask, StateSnapshot
 from msgspec import UNSET
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
+from assent.api.dialects.langgraph.inputs import without_own
+from assent.api.dialects.langgraph.stream import Mode, Stream
+from assent.api.dialects.questions import pause_interrupt
 from assent.api.schemas import (
     Body,
     CheckpointId,
@@ -32,7 +35,8 @@ from assent.core.audit import Actor
 from assent.core.json import Json, JsonObject
 from assent.core.rows import Run, RunStatus, Thread
 from assent.core.run_input import RunInput
-from assent.runs.transitions import OnBusy, Submission
+from assent.runs.searching import shown_metadata
+from assent.runs.transitions import IfPaused, OnBusy, Submission
 
 LangGraphStatus = Literal["pending", "running", "error", "success", "timeout", "interrupted"]
 """The statuses of runs that LangGraph knows. `interrupted` is one that was cancelled."""
@@ -172,6 +176,38 @@ class HistoryRequest(LangGraphBody):
 OUR_FIELD = "Send it to POST /agent/runs."
 
 
+class RunCommand(LangGraphBody):
+    """A command to a paused thread, in place of an input: a `resume`, or `{"goto": "__end__"}`,
+    which drops what the thread waits for."""
+
+    refused = {"update": "To write to the state of a thread, use POST /threads/{id}/state."}
+
+    resume: Json = Field(
+        default=None,
+        description="The answer to what the thread waits for, as POST /threads/{id}/resume takes "
+        "it",
+    )
+    goto: Json = Field(default=None, description=f"Nothing, or `{END}`")
+
+    @property
+    def drops(self) -> bool:
+        """True if what the thread waits for is to be dropped."""
+        return self.goto in (END, [END])
+
+    @model_validator(mode="after")
+    def _does_one_thing(self) -> Self:
+        if self.goto not in (None, [], END, [END]):
+            raise ValueError(
+                "'goto' is not supported here: a graph goes where its edges lead. "
+                f"'{END}' drops what the thread waits for."
+            )
+        if self.drops and self.resume is not None:
+            raise ValueError("'resume' decides, and 'goto' drops what is asked: send one of them")
+        if not self.drops and "resume" not in self.model_fields_set:
+            raise ValueError("'command.resume' is missing: the answer to what the thread waits for")
+        return self
+
+
 class ThreadRunRequest(GraphInput, PlacedBody):
     """A run on a thread."""
 
@@ -180,7 +216,6 @@ class ThreadRunRequest(GraphInput, PlacedBody):
             ("message", "agent", "if_paused", "on_busy", "priority", "budget", "recursion_limit"),
             OUR_FIELD,
         ),
-        "command": "Decide with POST /threads/{id}/resume.",
         "supersteps": "To write to the state of a thread, use POST /threads/{id}/state.",
         "ttl": NO_TTL,
         "webhook": "The file that ASSENT_CONFIG names says who is told of what happens.",
@@ -188,6 +223,7 @@ class ThreadRunRequest(GraphInput, PlacedBody):
     }
 
     assistant_id: Name = Field(description="The agent's name, or the `assistant_id` of its threads")
+    command: RunCommand | None = None
     metadata: Metadata = Field(default_factory=dict)
     multitask_strategy: OnBusy = Field(
         default="enqueue", description="What `on_busy` is in POST /agent/runs"
@@ -196,6 +232,28 @@ class ThreadRunRequest(GraphInput, PlacedBody):
     if_not_exists: Literal["create", "reject"] = Field(
         default="reject", description="If there is no such thread: make it, or answer 404"
     )
+
+    on_disconnect: Literal["continue", "cancel"] = Field(
+        default="continue",
+        description="If the client goes while it follows the run, or waits for it: `cancel` stops "
+        "the run, if the client may",
+    )
+
+    _carried: JsonObject = PrivateAttr(default_factory=dict)
+
+    @property
+    def carried(self) -> JsonObject:
+        """The answers that a graph was resumed with whose node sends this request, by the ids of
+        interrupts: it has no command for them."""
+        return self._carried
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _without_what_a_graph_adds(cls, body: Json, handler: Callable[[Json], Self]) -> Self:
+        config, carried = without_own(body.get("config") if isinstance(body, dict) else None)
+        made = handler({**body, "config": config} if config is not None else body)
+        made._carried = carried
+        return made
 
     @model_validator(mode="after")
     def _delayed_runs_wait(self) -> ThreadRunRequest:
@@ -206,13 +264,20 @@ class ThreadRunRequest(GraphInput, PlacedBody):
             )
         return self
 
-    def given(self) -> RunInput:
+    @model_validator(mode="after")
+    def _decides_or_says_something(self) -> ThreadRunRequest:
+        # Clients that send only a command give it an empty input.
+        if self.command is not None and (self.input not in (None, {}) or self.after_seconds):
+            raise ValueError("a 'command' decides, now: leave out 'input' and 'after_seconds'")
+        return self
+
+    def given_at(self, place: str | None) -> RunInput:
         """The run's input. With a place to go on from, null is none."""
         fields = self.fields_given()
-        if self.place is not None and fields.get("input", UNSET) is None:
-            del fields["input"]
-        elif self.place is None:
+        if place is None:
             fields.setdefault("input", None)
+        elif fields.get("input", UNSET) is None:
+            fields.pop("input", None)
         return RunInput(**fields)
 
     def submission(
@@ -221,23 +286,75 @@ class ThreadRunRequest(GraphInput, PlacedBody):
         thread_id: str,
         agents: Collection[str],
         *,
+        place: str | None = None,
+        if_paused: IfPaused = "refuse",
         due_at: datetime | None = None,
         key: Key | None = None,
     ) -> Submission:
-        """The submission of this input by the actor, to one of the server's agents."""
+        """The submission of this input by the actor, to one of the server's agents; to go on from
+        the `place`, a checkpoint."""
         names = {assistant_id_of(agent): agent for agent in agents}
         return Submission(
-            given=self.given(),
+            given=self.given_at(place),
             by=by,
             agent=names.get(self.assistant_id, self.assistant_id),
             thread_id=thread_id,
             metadata=self.metadata,
             on_busy=self.multitask_strategy,
-            checkpoint_id=self.place,
+            if_paused=if_paused,
+            checkpoint_id=place,
             due_at=due_at,
             recursion_limit=self.config.recursion_limit if self.config else None,
             key=key,
         )
+
+
+class StreamedRunRequest(ThreadRunRequest):
+    """A run on a thread, and what is to be streamed of it."""
+
+    stream_mode: Mode | list[Mode] = Field(
+        default_factory=list, description="`values` if it is left out"
+    )
+    stream_subgraphs: bool = False
+
+    @property
+    def stream(self) -> Stream:
+        """The stream that is asked for."""
+        modes = self.stream_mode if isinstance(self.stream_mode, list) else [self.stream_mode]
+        return Stream(modes or ["values"], subgraphs=self.stream_subgraphs)
+
+
+class NewThreadRunRequest(StreamedRunRequest):
+    """A run on a new thread, which has nothing to decide, and no state to go on from."""
+
+    refused = {
+        **StreamedRunRequest.refused,
+        "command": "The run has a new thread, on which nobody is asked anything yet.",
+        "checkpoint": "The run has a new thread.",
+        "checkpoint_id": "The run has a new thread.",
+    }
+
+
+class StoppedRunsRequest(LangGraphBody):
+    """The runs to stop: those with these ids, or those of this status, on a thread or on all."""
+
+    thread_id: ThreadId | None = None
+    run_ids: list[Name] | None = Field(default=None, min_length=1, max_length=100)
+    status: Literal["pending", "running", "all"] | None = None
+
+    @model_validator(mode="after")
+    def _says_which(self) -> Self:
+        if (self.run_ids is None) == (self.status is None):
+            raise ValueError("send either 'run_ids' or a 'status'")
+        return self
+
+    @property
+    def statuses(self) -> tuple[RunStatus, ...]:
+        """The statuses of the runs to stop."""
+        if self.status == "pending":
+            return (RunStatus.PENDING,)
+        running = (RunStatus.RUNNING, RunStatus.CANCELLING)
+        return running if self.status == "running" else (RunStatus.PENDING, *running)
 
 
 def checkpoint_id_in(place: str | JsonObject) -> str:
@@ -291,45 +408,46 @@ def thread_view(
     thread: Thread, content: Content = NOTHING, people: People = People()
 ) -> JsonObject:
     """A thread. `interrupts` has, by the id of its task, each question that a graph asked with
-    `interrupt()`; `approvals` has all that is waited for, of whatever kind."""
+    `interrupt()`, and one for all else that is waited for; `approvals` has it by itself."""
     state = content.state
-    asking = [task for task in state.tasks if task.interrupts] if state else []
+    asking = _tasks(state, content.approvals) if state else []
     return {
         **pick(thread, ("thread_id", "owner", "created_at", "updated_at")),
         "state_updated_at": thread.updated_at,
-        "metadata": {**thread.metadata, **_graph(thread.agent)},
+        "metadata": shown_metadata(thread),
         "status": thread.status,
         "config": {"configurable": {}},
         "values": state_json(state.values) if state else None,
-        "interrupts": {task.id: list(map(_interrupt, task.interrupts)) for task in asking},
+        "interrupts": {task["id"]: task["interrupts"] for task in asking if task["interrupts"]},
         "error": content.error,
         "approvals": [approval_view(each, people) for each in content.approvals],
     }
-
-
-def _graph(agent: str | None) -> JsonObject:
-    """The metadata that LangGraph's clients find a thread's agent by."""
-    return {"graph_id": agent, "assistant_id": assistant_id_of(agent)} if agent else {}
 
 
 # ── states ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def state_view(
-    snapshot: StateSnapshot, approvals: Sequence[Approval] = (), people: People = People()
+    snapshot: StateSnapshot,
+    approvals: Sequence[Approval] = (),
+    people: People = People(),
+    *,
+    asked: Sequence[Approval] = (),
+    values_json: Callable[[Any], Json] = state_json,
 ) -> JsonObject:
     """A state of a thread, with the approvals that it waits for. `interrupts` are the questions
-    that a graph asked with `interrupt()`."""
+    that a graph asked with `interrupt()`, and one for whatever else is `asked` in this state."""
     checkpoint, parent = _checkpoint(snapshot.config), _checkpoint(snapshot.parent_config)
+    tasks = _tasks(snapshot, asked or approvals)
     return {
-        "values": state_json(snapshot.values),
+        "values": values_json(snapshot.values),
         "next": list(snapshot.next),
         "checkpoint": checkpoint,
         "metadata": state_json(snapshot.metadata),
         "created_at": snapshot.created_at,
         "parent_checkpoint": parent,
-        "tasks": list(map(_task, snapshot.tasks)),
-        "interrupts": list(map(_interrupt, snapshot.interrupts)),
+        "tasks": tasks,
+        "interrupts": [each for task in tasks for each in task["interrupts"]],
         "checkpoint_id": checkpoint and checkpoint["checkpoint_id"],
         "parent_checkpoint_id": parent and parent["checkpoint_id"],
         "approvals": [approval_view(each, people) for each in approvals],
@@ -347,6 +465,16 @@ def written_view(
     }
 
 
+def _tasks(snapshot: StateSnapshot, asked: Sequence[Approval]) -> list[JsonObject]:
+    """The tasks of the state's next step. What a pause asks beside the graph's own interrupts is
+    the last one's, where LangGraph's clients look for it."""
+    tasks = list(map(_task, snapshot.tasks))
+    interrupt = pause_interrupt(asked[0].run_id, asked) if asked else None
+    if interrupt is not None and tasks:
+        tasks[-1]["interrupts"].append(interrupt)
+    return tasks
+
+
 def _task(task: PregelTask) -> JsonObject:
     # The state of a subgraph, or the config by which to ask for it.
     inner = task.state
@@ -356,14 +484,15 @@ def _task(task: PregelTask) -> JsonObject:
         "path": state_json(task.path),
         # The text of an exception is for the server's log.
         "error": type(task.error).__name__ if task.error else None,
-        "interrupts": list(map(_interrupt, task.interrupts)),
+        "interrupts": list(map(interrupt_view, task.interrupts)),
         "checkpoint": _checkpoint(inner.config if isinstance(inner, StateSnapshot) else inner),
         "state": state_view(inner) if isinstance(inner, StateSnapshot) else None,
         "result": state_json(task.result),
     }
 
 
-def _interrupt(interrupt: Interrupt) -> JsonObject:
+def interrupt_view(interrupt: Interrupt) -> JsonObject:
+    """A question that a graph asked with `interrupt()`."""
     return {"id": interrupt.id, "value": state_json(interrupt.value)}
 
 

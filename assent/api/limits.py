@@ -1,4 +1,4 @@
-"""Limits on requests: what is taken of a body, and who may ask a server that knows nobody."""
+"""Limits of bodies: how large they may be, how slow, and of which type."""
 
 from __future__ import annotations
 
@@ -7,18 +7,11 @@ import math
 import re
 from dataclasses import dataclass
 
-from fastapi import Request
-from starlette.datastructures import URL, Headers
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope
 
-from assent.api.cors import Origins
-from assent.api.loopback import comes_from_loopback, is_loopback
-from assent.api.problems import answer
 from assent.core.text import visible
-
-# ── bodies ────────────────────────────────────────────────────────────────────────────────────────
 
 MAX_BODY_BYTES = 1024 * 1024
 
@@ -34,7 +27,7 @@ JSON = "application/json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BodyLimits:
-    """What a route takes of a body: so many bytes, of which one comes every `stalled` seconds, all
+    """The limits of a route's body: so many bytes, of which one comes every `stalled` seconds, all
     of them `within` some, or on average so many a second after `stalled`; and of that type, None
     for any. Only the time counts that was spent waiting for the client."""
 
@@ -141,95 +134,3 @@ def _late() -> HTTPException:
         "The body did not come in time. Nothing was changed. Send it again, at once.",
         headers=_CLOSE,
     )
-
-
-# ── heads ─────────────────────────────────────────────────────────────────────────────────────────
-
-_ONCE = frozenset(
-    {
-        *(b"host", b"authorization", b"x-api-key", b"cookie", b"origin"),
-        *(b"content-length", b"content-type", b"content-encoding", b"idempotency-key"),
-    }
-)
-
-_HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
-
-
-@dataclass(frozen=True, slots=True)
-class WellFormed:
-    """Refuses what `check_head` refuses, whatever server it is that the app runs in."""
-
-    app: ASGIApp
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app = self.app
-        if scope["type"] in ("http", "websocket"):
-            try:
-                check_head(scope)
-            except HTTPException as refusal:
-                app = await answer(Request({**scope, "type": "http"}), refusal)
-        await app(scope, receive, send)
-
-
-def check_head(scope: Scope) -> None:
-    """Raise `HTTPException` (400) for a head that a proxy in front may have read otherwise: one of
-    two fields that say who asks for what, or a host that is none."""
-    given = [name for name, _ in scope["headers"] if name in _ONCE]
-    if len(set(given)) < len(given):
-        twice = next(name for name in given if given.count(name) > 1)
-        # HTTP/2 may take a cookie apart.
-        if twice != b"cookie" or scope.get("http_version", "1.1").startswith("1"):
-            raise HTTPException(400, f"The request has the field '{twice.decode()}' twice.")
-    host = next((value for name, value in scope["headers"] if name == b"host"), None)
-    if host is None and scope.get("http_version") == "1.1":
-        raise HTTPException(400, "The request has no field 'Host'.")
-    if host is not None and not _HOST.fullmatch(host.decode("latin-1")):
-        raise HTTPException(400, "The request's field 'Host' is no name of a host.")
-
-
-@dataclass(frozen=True, slots=True)
-class LoopbackNames:
-    """Refuses what `check_loopback` refuses."""
-
-    app: ASGIApp
-    origins: Origins
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app = self.app
-        if scope["type"] in ("http", "websocket"):
-            try:
-                check_loopback(HTTPConnection(scope), self.origins)
-            except HTTPException as refusal:
-                app = await answer(Request({**scope, "type": "http"}), refusal)
-        await app(scope, receive, send)
-
-
-def check_loopback(connection: HTTPConnection, origins: Origins) -> None:
-    """Raise `HTTPException` for a request to a server without keys that is not from this machine,
-    to a host that is not named like loopback, or from a page of another host that is not among the
-    origins.
-
-    A page in the user's browser can reach a server on loopback under a name of its own (DNS
-    rebinding), and a server without keys would let it decide. Under the server's own name a page
-    cannot send JSON, but it could send requests without a body, such as to cancel.
-    """
-    origin = connection.headers.get("origin")
-    if not comes_from_loopback(connection.scope):
-        raise HTTPException(
-            421,
-            "Without keys this server answers only clients on its own machine: "
-            "set ASSENT_API_KEYS, or give Assent(auth=…) in an app of your own.",
-        )
-    if not is_loopback(connection.url):
-        raise HTTPException(
-            421,
-            "Without keys this server answers only on loopback: "
-            "ask for http://127.0.0.1, or set ASSENT_API_KEYS; "
-            "in an app of your own, give Assent(auth=…).",
-        )
-    if origin is not None and not is_loopback(URL(origin)) and not origins.allow(origin):
-        raise HTTPException(
-            403,
-            "Without keys this server answers no page of another host. "
-            "Set ASSENT_API_KEYS, and send one of the keys.",
-        )

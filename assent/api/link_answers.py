@@ -1,10 +1,11 @@
-"""The answer to a question on the page behind a link: its inputs in plain HTML, and what was typed
-into them. The words are those that a terminal takes (`assent.core.question_text`)."""
+"""The answer to a question on the page behind a link, and in a dialog in Slack: its inputs, and
+what was typed into them. The words are those of a terminal (`assent.core.question_text`)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
+from typing import NamedTuple
 
 from assent.api.schemas import storable
 from assent.core.approval import Approval
@@ -14,6 +15,26 @@ from assent.core.text import visible
 
 ANSWER = "answer"
 """The name of the only input, and the beginning of the names of several."""
+
+
+class Input(NamedTuple):
+    """An input by its name, and its label; `needed` if it must be filled in."""
+
+    name: str
+    label: str
+    needed: bool
+
+
+def inputs_in_words(approval: Approval) -> Sequence[Input]:
+    """The inputs for the answer, where each is a field for a text."""
+    fields = form_of(approval.schema)
+    if not fields:
+        answers = answers_for(approval.current_args, approval.schema)
+        return [Input(ANSWER, _with_choices(f"Your answer ({answers.hint})", answers), True)]
+    return [
+        Input(name, _with_choices(_label(field), field.answers), field.needed)
+        for name, field in _named(fields)
+    ]
 
 
 def inputs(approval: Approval, given: Mapping[str, str]) -> str:
@@ -66,6 +87,11 @@ def _label(field: Field) -> str:
     hint = field.answers.hint if field.needed else f"{field.answers.hint}; may be empty"
     about = f": {field.description}" if field.description else ""
     return f"{field.name}{about} ({hint})"
+
+
+def _with_choices(label: str, answers: Answers) -> str:
+    choices = f": {', '.join(answers.texts)}" if answers.texts else ""
+    return visible(f"{label}{choices}", keep="")
 
 
 def _labelled(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv6Address, ip_address
+from functools import lru_cache
 
 from starlette.datastructures import URL
 from starlette.types import Scope
+
+from assent.core.addresses import address_in
 
 IN_PROCESS = "testclient"
 """The address of Starlette's client within the process."""
@@ -27,11 +29,7 @@ def comes_from_loopback(scope: Scope) -> bool:
     return client is not None and (client[0] == IN_PROCESS or _is_loopback_address(client[0]))
 
 
+@lru_cache
 def _is_loopback_address(host: str) -> bool:
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return False
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return address.is_loopback
+    address = address_in(host)
+    return address is not None and address.is_loopback

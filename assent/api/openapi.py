@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from copy import deepcopy
+from functools import cache
 from typing import Any, Final
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from assent.api.access.sessions import SESSION, secure_name
 from assent.api.answers import PROBLEM, answers_of, refusals_of, sentence
-from assent.api.openapi_links import add_links
-from assent.api.routing import JsonRoute
+from assent.api.openapi_links import add_links, operations
+from assent.api.routing import OWN_PATH, JsonRoute
 from assent.api.shapes.common import Problem
 from assent.core.events import json_schemas
 from assent.core.json import JsonObject
@@ -44,44 +48,121 @@ _WAITING: Final = frozenset({429, 503})
 
 
 _SECURITY: Final[JsonObject] = {
-    "bearer": {"type": "http", "scheme": "bearer", "description": "A key"},
-    "key": {"type": "apiKey", "in": "header", "name": "X-Api-Key", "description": "The same"},
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key (`assent keys create`, or of ASSENT_API_KEYS), or a token of an "
+        "issuer",
+    },
+    "key": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-Api-Key",
+        "description": "An API key, for programs that send it in a header of its own",
+    },
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": secure_name(SESSION),
+        "description": "Whoever has signed in in a browser: `POST /session` or `/session/login`. A "
+        "change takes an `Origin` of the server's own besides",
+    },
+    "local_session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": SESSION,
+        "description": "The same without https, on the machine of the server",
+    },
 }
-_ANY_KEY: Final[list[JsonObject]] = [{name: []} for name in _SECURITY]
-"""Either of them will do."""
+_ANY: Final[list[JsonObject]] = [{name: []} for name in _SECURITY]
+"""Any of them will do."""
+
+_OURS: Final = "Assent"
+"""What the name of a schema of ours begins with, where an app around us has one of its name."""
 
 
-def install(app: FastAPI) -> None:
-    """Give the app a document in which every answer of every route of ours has its schema."""
+def install(app: FastAPI, routers: Sequence[APIRouter], *, by_key: bool = True) -> None:
+    """Give the app a document in which every answer of the routers' routes has its schema. Unless
+    people are known `by_key`, an app's own dependency says what shows who they are."""
 
     def openapi() -> JsonObject:
         if app.openapi_schema is None:
-            app.openapi_schema = _document(app)
+            document = get_openapi(
+                title=app.title, version=app.version, description=app.description, routes=app.routes
+            )
+            # FastAPI's own problems are no answers of ours.
+            for name in _OF_FASTAPI:
+                document.get("components", {}).get("schemas", {}).pop(name, None)
+            app.openapi_schema = _described(document, routers, by_key=by_key)
+            add_links(app.openapi_schema)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _document(app: FastAPI) -> JsonObject:
-    document = get_openapi(
-        title=app.title, version=app.version, description=app.description, routes=app.routes
-    )
-    routes = [each for each in app.routes if isinstance(each, JsonRoute) and each.include_in_schema]
+@asynccontextmanager
+async def describing(
+    app: object, routers: Sequence[APIRouter], *, by_key: bool
+) -> AsyncIterator[None]:
+    """Have the document of an app around ours say of the routers' routes what our own does. All
+    else in it stays as the app says it."""
+    if not isinstance(app, FastAPI):
+        yield
+        return
+    own = app.openapi
+
+    @cache
+    def openapi() -> JsonObject:
+        return _described(deepcopy(own()), routers, by_key=by_key, beside=True)
+
+    app.openapi = openapi  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        app.openapi = own  # type: ignore[method-assign]
+
+
+def _described(
+    document: JsonObject, routers: Sequence[APIRouter], *, by_key: bool, beside: bool = False
+) -> JsonObject:
+    """The document, with what we know of our own operations. With `beside` it has others, and its
+    schemas keep their names."""
+    routes = [each for router in routers for each in router.routes if isinstance(each, JsonRoute)]
+    by_path = {(method, each.path): each for each in routes for method in each.methods or ()}
     schemas = _Schemas(each.shape for route in routes for each in answers_of(route.endpoint))
     components = document.setdefault("components", {})
-    own = components.get("schemas", {})
-    # FastAPI's own problems are no answers of ours.
-    bodies = {name: own[name] for name in own if name not in _OF_FASTAPI}
-    components["schemas"] = {**bodies, **schemas.components}
-    components["securitySchemes"] = _SECURITY
-    components["responses"] = {_name(status): _refusal(status) for status in REFUSALS}
-    for route in routes:
-        for method in sorted(route.methods or ()):
-            operation = document["paths"][route.path_format][method.lower()]
-            operation["responses"] = _responses(route, operation, schemas)
-            operation["security"] = _ANY_KEY if route.rule.right is not None else []
-    add_links(document)
+    own = components.setdefault("schemas", {})
+    taken = own.keys() & schemas.components.keys() if beside else ()
+    named = _Renamed({name: f"{_OURS}{name}" for name in taken})
+    own.update(
+        {named.names.get(name, name): named(each) for name, each in schemas.components.items()}
+    )
+    refusals = {_name(status): named(_refusal(status)) for status in REFUSALS}
+    components.setdefault("responses", {}).update(refusals)
+    if by_key:
+        components.setdefault("securitySchemes", {}).update(_SECURITY)
+    for _, method, operation in operations(document):
+        route = by_path.get((method.upper(), operation.pop(OWN_PATH, "")))
+        if route is not None:
+            operation["responses"] = named(_responses(route, operation, schemas))
+            if by_key:
+                operation["security"] = _ANY if route.rule.right is not None else []
     return document
+
+
+class _Renamed:
+    """A part of a document in which some schemas have other `names`."""
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        self.names = names
+        self._references = {f"{_SCHEMAS}{old}": f"{_SCHEMAS}{new}" for old, new in names.items()}
+
+    def __call__(self, part: Any) -> Any:
+        if isinstance(part, dict):
+            return {name: self(value) for name, value in part.items()}
+        if isinstance(part, list):
+            return [self(value) for value in part]
+        return self._references.get(part, part) if isinstance(part, str) else part
 
 
 _OF_FASTAPI: Final = ("HTTPValidationError", "ValidationError")

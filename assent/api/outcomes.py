@@ -12,9 +12,9 @@ from fastapi import Request, Response
 from langchain_core.messages import AIMessage
 from langgraph.types import StateSnapshot
 
-from assent.api.context import prefix_of, url
 from assent.api.deps import wants_stream
 from assent.api.dialects.native import NATIVE
+from assent.api.paths import prefix_of, url
 from assent.api.responses import json_response
 from assent.api.schemas import CancelRequest
 from assent.api.streams.sse import EventStream

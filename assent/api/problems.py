@@ -253,7 +253,10 @@ def _http(error: HTTPException, asked: Asked) -> Document:
         if asked.docs:
             detail += f" {asked.docs} lists what there is."
     elif status == 405:
-        detail = f"{asked.path} does not take {asked.method}."
+        takes = (error.headers or {}).get("Allow", "")
+        detail = f"{asked.path} does not take {asked.method}." + (
+            f" It takes {takes}." * bool(takes)
+        )
     return _problem(status, _HTTP_TITLES.get(status, "Error"), detail, error.headers or {})
 
 

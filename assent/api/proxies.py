@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from assent.core.addresses import Address, Network, address_in
 
 log = structlog.get_logger(__name__)
 
 FOR = b"x-forwarded-for"
 PROTO = b"x-forwarded-proto"
-
-Network = IPv4Network | IPv6Network
-Address = IPv4Address | IPv6Address
 
 
 @dataclass(slots=True)
@@ -98,9 +96,4 @@ def _address(text: str) -> Address | None:
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
         text = text.partition(":")[0]
-    try:
-        address = ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return mapped or address
+    return address_in(text.partition("%")[0])

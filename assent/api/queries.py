@@ -10,6 +10,7 @@ from assent.api.executions import first_left, root_of
 from assent.approvals.idempotency import Key, stored_outcome
 from assent.core.audit import Actor
 from assent.core.errors import InvalidRequest, NotFound
+from assent.core.json import JsonObject
 from assent.core.locks import NamedLocks
 from assent.core.rows import UNFINISHED, Run, ThreadStatus
 from assent.core.run_input import RunInput, given_in
@@ -48,16 +49,18 @@ class Begun(NamedTuple):
     joined: bool
 
 
-async def begin(runs: Runs, asking: NamedLocks, by: Actor, query: Query) -> Begun:
-    """Begin the execution that answers the query, unless it has begun. Raises what
-    `Runs.submit` does."""
+async def begin(
+    runs: Runs, asking: NamedLocks, by: Actor, query: Query, metadata: JsonObject
+) -> Begun:
+    """Begin the execution that answers the query, with these metadata, unless it has begun. Raises
+    what `Runs.submit` does."""
     key = _key(query, by)
     # Of two sockets that ask the same at once, the second one joins the first.
     async with asking.of(query.thread_id):
         is_known = await _is_known(runs.storage, key)
         if key is None and (root := await _unfinished(runs.storage, query, by)) is not None:
             return await _joined(runs.storage, root)
-        started = await runs.submit(_submission(runs, query, by, key))
+        started = await runs.submit(_submission(runs, query, by, metadata, key))
     if is_known:
         return await _joined(runs.storage, started.run)
     return Begun(started.run, started.first_seq, joined=False)
@@ -98,13 +101,16 @@ async def _unfinished(storage: Storage, query: Query, by: Actor) -> Run | None:
     return None
 
 
-def _submission(runs: Runs, query: Query, by: Actor, key: Key | None) -> Submission:
+def _submission(
+    runs: Runs, query: Query, by: Actor, metadata: JsonObject, key: Key | None
+) -> Submission:
+    case = {} if query.case_id is None else {CASE: query.case_id}
     return Submission(
         given=_given(runs, query),
         by=by,
         agent=query.agent,
         thread_id=query.thread_id,
-        metadata={} if query.case_id is None else {CASE: query.case_id},
+        metadata={**case, **metadata},
         on_busy="enqueue",
         key=key,
     )

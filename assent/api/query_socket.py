@@ -80,14 +80,20 @@ def read_message(data: str | bytes) -> QueryMessage:
 
 class QuerySession:
     """The queries of one socket, on the `runs` that who asks may see. They are answered one after
-    the other.
+    the other. What they begin has these `metadata`.
 
     While none is, `idle` is followed, a log that never has an event: so the socket still hears
     broadcasts, and ends with the server.
     """
 
     def __init__(
-        self, server: Served, runs: Runs, identity: Identity, agent: str, asked: Asked
+        self,
+        server: Served,
+        runs: Runs,
+        identity: Identity,
+        agent: str,
+        asked: Asked,
+        metadata: JsonObject,
     ) -> None:
         self.idle = Following(runs.storage, QUERIES, poll=server.idle_sockets / LOOKS)
         self._server = server
@@ -96,6 +102,7 @@ class QuerySession:
         self._by = identity.actor
         self._agent = agent
         self._asked = asked
+        self._metadata = metadata
         self._waiting: deque[QueryMessage] = deque()
         self._own_thread = server.connections.clock.new_id()
         self._connection: Connection | None = None
@@ -195,7 +202,7 @@ class QuerySession:
         received_at = self._now()
         await self._check_may()
         try:
-            begun = await begin(self._runs, self._server.asking, self._by, query)
+            begun = await begin(self._runs, self._server.asking, self._by, query, self._metadata)
         except EXPECTED:
             yield (_received(query, received_at, joined=False),)
             raise

@@ -12,6 +12,9 @@ from assent.storage.base import Page
 
 T = TypeVar("T")
 
+NO_STORE = {"Cache-Control": "no-store"}
+"""The header of an answer that nobody keeps: it has a secret, or is about who asks."""
+
 
 def json_response(
     data: Json,

@@ -14,6 +14,7 @@ from fastapi.params import Depends
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from assent.api.access.authorizing import authorize, authorized, may_be_authorized
 from assent.api.access.given import TICKET, TOKEN
@@ -21,10 +22,12 @@ from assent.api.access.headers import secured
 from assent.api.access.refusals import note_refused
 from assent.api.access.rules import Rule, rule_of
 from assent.api.answers import plain_responses
+from assent.api.calling import Endpoint, is_plain
 from assent.api.context import SCOPE_KEY, Served, is_over_tls
 from assent.api.json_body import SHOWN, JsonRequest
 from assent.api.limits import ANY_BODY, JSON_BODY, BodyLimits, LimitedBody
 from assent.api.problems import EXPECTED, answer
+from assent.api.streams.connections import PLACE
 from assent.api.streams.handshake import Handshake
 from assent.core.errors import InvalidRequest
 from assent.core.json import JsonObject
@@ -32,14 +35,20 @@ from assent.core.text import visible
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
 BODY = "body_limits"
-"""Where an endpoint has the limits of its body."""
+"""The attribute of an endpoint that has the limits of its body."""
 
 CUT_OFF = (
     "The server stops before it could answer, and what you asked for may have been done or not. "
     "Look when the server is back, or repeat the request under the same Idempotency-Key."
 )
 
+
+OWN_PATH = "x-assent-path"
+"""Where the document of an app has the path of a route of ours, as it is without a prefix. By that
+`openapi.py` knows it again, and takes it out."""
 
 UNTRACED = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})
 """The routes that machines ask every few seconds, and whose requests start nothing."""
@@ -57,16 +66,30 @@ class JsonRoute(APIRoute):
         methods = " ".join(sorted(options.get("methods") or ("GET",)))
         self.rule = rule_of(endpoint, f"{methods} {path}")
         options["dependencies"] = _authorized_first(options.get("dependencies") or ())
-        options["openapi_extra"] = _with_parameters(self.rule, options.get("openapi_extra"))
+        extra = {OWN_PATH: path, **(options.get("openapi_extra") or {})}
+        options["openapi_extra"] = _with_parameters(self.rule, extra)
         options["responses"] = plain_responses(endpoint)
         super().__init__(path, endpoint, **options)
         # An app that includes our router may make the route anew, with its prefix in the path.
         self.own_path: str = vars(endpoint).setdefault("own_path", path)
         usual = ANY_BODY if self.body_field is None else JSON_BODY
         self.body_limits: BodyLimits = vars(endpoint).get(BODY, usual)
+        if is_plain(self.dependant):
+            self.app = _app(self._guarded(Endpoint(self.dependant).respond))
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().handle(scope, receive, send)
+        finally:
+            # Its stream is open by now, or never will be.
+            if (place := scope.get(PLACE)) is not None:
+                place.give_back()
+
+    def get_route_handler(self) -> Handler:
+        return self._guarded(super().get_route_handler())
+
+    def _guarded(self, handle: Handler) -> Handler:
+        """What handles requests, behind the rule."""
 
         async def respond(request: Request) -> Response:
             try:
@@ -92,6 +115,14 @@ class JsonRoute(APIRoute):
             return secured(response, over_tls=is_over_tls(request.scope))
 
         return handle_json
+
+
+def _app(handle: Handler) -> ASGIApp:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        response = await handle(Request(scope, receive, send))
+        await response(scope, receive, send)
+
+    return app
 
 
 def _authorized_first(dependencies: Sequence[Depends]) -> list[Depends]:
@@ -124,13 +155,12 @@ TICKET_PARAMETER: JsonObject = {
 }
 
 
-def _with_parameters(rule: Rule, extra: JsonObject | None) -> JsonObject | None:
-    """What the document says besides of a route, with the credentials that its URL may have."""
+def _with_parameters(rule: Rule, extra: JsonObject) -> JsonObject:
+    """The rest of what the document says of a route, with the credentials that its URL may have."""
     own = [KEY_PARAMETER] if rule.token else []
     own += [TICKET_PARAMETER] if rule.ticket is not None else []
     if not own:
         return extra
-    extra = extra or {}
     kept = [each for each in extra.get("parameters", ()) if each not in own]
     return {**extra, "parameters": [*kept, *own]}
 

@@ -24,7 +24,7 @@ from assent.approvals.idempotency import Key
 from assent.approvals.rules import MAX_COMMENT_CHARACTERS
 from assent.core.audit import Actor
 from assent.core.blocks import MAX_TEXT_CHARACTERS
-from assent.core.json import Json, JsonObject
+from assent.core.json import MAX_DEPTH, Json, JsonObject, is_too_deep
 from assent.core.metadata import MAX_METADATA_FIELDS, OWN_METADATA, count_fields
 from assent.core.rows import CancelMode
 from assent.core.run_input import GIVEN, INHERITED, RunInput
@@ -76,10 +76,6 @@ data of a broadcast, which every reader gets."""
 
 MAX_BROADCAST_CHARACTERS = 4000
 
-MAX_NESTING = 100
-"""The most levels of objects and lists in a body. It is stored and shown within others, and the
-writers of JSON end at 254 levels."""
-
 
 def _not_too_many_fields(metadata: JsonObject) -> JsonObject:
     count = count_fields(metadata)
@@ -107,28 +103,14 @@ Metadata = Annotated[
 def storable(body: Json) -> Json:
     """Refuse a body that Python can parse and no storage can hold: half a surrogate pair, NaN, an
     integer beyond 64 bits, endless nesting."""
-    if _levels(body) > MAX_NESTING:
-        raise ValueError(f"it is nested deeper than {MAX_NESTING} levels")
+    if is_too_deep(body):
+        raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels")
     try:
         orjson.dumps(body)
         json.dumps(body, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"it cannot be stored: {error}") from error
     return body
-
-
-def _levels(body: Json) -> int:
-    """The levels of objects and lists in the body, counted up to one too many."""
-    level, levels = [body], 0
-    while level and levels <= MAX_NESTING + 1:
-        inner: list[Json] = []
-        for value in level:
-            if isinstance(value, dict):
-                inner += value.values()
-            elif isinstance(value, list):
-                inner += value
-        level, levels = inner, levels + 1
-    return levels - 1
 
 
 class Body(BaseModel):
@@ -434,6 +416,7 @@ class ScheduleRequest(Given):
     enabled: bool = True
     metadata: Metadata = Field(default_factory=dict)
     budget: Budget = Field(default=Budget(), description="Limits on each of its runs")
+    ends_at: Moment | None = Field(default=None, description="No run is due after that")
 
     def plan(self) -> Plan:
         """The plan for the schedule."""
@@ -443,19 +426,20 @@ class ScheduleRequest(Given):
     def _has_input(self) -> ScheduleRequest:
         if self.message is None and "input" not in self.model_fields_set:
             raise ValueError("send a 'message' or an 'input'")
-        _check_no_limit(self.config)
+        check_no_limit(self.config)
         return self
 
 
-def _check_no_limit(config: ClientConfig | None) -> None:
+def check_no_limit(config: ClientConfig | None) -> None:
+    """Raise `ValueError` for a limit in the config of a schedule."""
     if config is not None and config.recursion_limit is not None:
         raise ValueError("the runs of a schedule have the agent's own 'recursion_limit'")
 
 
 class ScheduleChange(Given):
     """The fields to change. A `message` takes the place of an `input`, and an `input` that of a
-    `message`. `"thread_id": null` means a new thread for each run, and null takes the `context`,
-    `config` and breakpoints off; no other field may be null."""
+    `message`. `"thread_id": null` means a new thread for each run, and null takes `ends_at`, the
+    `context`, `config` and breakpoints off; no other field may be null."""
 
     cron: Cron | None = None
     timezone: Zone | None = None
@@ -466,13 +450,14 @@ class ScheduleChange(Given):
     enabled: bool | None = None
     metadata: Metadata | None = None
     budget: Budget | None = None
+    ends_at: Moment | None = None
 
     @model_validator(mode="after")
     def _not_null(self) -> ScheduleChange:
-        for name in self.model_fields_set - {"thread_id", *INHERITED}:
+        for name in self.model_fields_set - {"thread_id", "ends_at", *INHERITED}:
             if getattr(self, name) is None:
                 raise ValueError(f"'{name}' is null: send a value, or leave the field out")
-        _check_no_limit(self.config)
+        check_no_limit(self.config)
         return self
 
     def changes(self) -> JsonObject:

@@ -6,12 +6,13 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from msgspec import to_builtins
+from langchain_core.messages import BaseMessage
+from msgspec import Raw, to_builtins
 
 from assent.approvals.people import People
 from assent.core.approval import Approval, Outcome
 from assent.core.grant import Grant
-from assent.core.json import Json, JsonObject
+from assent.core.json import Json, JsonObject, encode_json, valid_text
 from assent.core.rows import UNFINISHED, Run, Schedule
 from assent.core.run_input import GIVEN
 from assent.core.text import warnings
@@ -36,7 +37,7 @@ _RUN_FIELDS = (
 _SCHEDULE_FIELDS = (
     *("schedule_id", "owner", "agent", "cron", "timezone", "on_busy", "if_missed", "enabled"),
     *("metadata", "budget", "created_at", "requested_by", "next_at", "last_at", "last_run_id"),
-    "last_error",
+    *("last_error", "ends_at"),
 )
 
 _GIVEN = tuple(name for name in GIVEN if name != "user")
@@ -133,3 +134,25 @@ def outcome_view(outcome: Outcome, people: People, prefix: str, *, sees_thread: 
 def state_json(value: Any) -> Json:
     """Any value of a state as JSON; what has no JSON form becomes its text."""
     return event_json(value, unknown=str)
+
+
+class SharedJson:
+    """Values of states as JSON. A message that several states have is encoded once: all states of a
+    thread's history share most of theirs."""
+
+    def __init__(self) -> None:
+        # By the id of the message, which is kept so that the id stays its own.
+        self._encoded: dict[int, tuple[BaseMessage, Raw]] = {}
+
+    def __call__(self, values: Any) -> Json:
+        if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+            return state_json(values)
+        return {valid_text(name): self._value(value) for name, value in values.items()}
+
+    def _value(self, value: Any) -> Json:
+        if not isinstance(value, list) or not all(isinstance(each, BaseMessage) for each in value):
+            return state_json(value)
+        new = [message for message in value if id(message) not in self._encoded]
+        for message, shown in zip(new, state_json(new), strict=True):
+            self._encoded[id(message)] = message, Raw(encode_json(shown))
+        return [self._encoded[id(message)][1] for message in value]

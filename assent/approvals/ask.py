@@ -9,28 +9,32 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
-from assent.approvals.grants import cast_grants
+from assent.approvals.grants import WhyNoVote, cast_grants, void_entry
 from assent.approvals.record import record, report
 from assent.approvals.rules import Advanced, ask_under
 from assent.core.approval import Approval, approval_event
 from assent.core.events import ApprovalRequired
 from assent.core.grant import Grant
 from assent.core.rows import Run
-from assent.storage.base import Change
+from assent.storage.base import Change, together
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """An approval as it was asked, and after the standing grants have voted on it."""
+    """An approval as it was asked, and after the standing grants have voted on it; and those that
+    gave no vote, each with the reason."""
 
     approval: Approval
     voted: Advanced
+    void: Sequence[tuple[Grant, str]] = ()
 
     def change(self, *, with_votes: bool) -> Change:
         """The change that stores it, with the events of the grants' votes or without."""
         required = approval_event(ApprovalRequired, self.approval, self.approval.requested_at)
         votes = self.voted.events if with_votes else ()
-        return record(self.approval, Advanced(self.voted.approval, (required, *votes)), None)
+        asked = record(self.approval, Advanced(self.voted.approval, (required, *votes)), None)
+        void = tuple(void_entry(grant, self.approval, why) for grant, why in self.void)
+        return together(asked, Change(audit=void))
 
     def votes(self, run_id: str) -> Change:
         """The events of the grants' votes, as those of the run that goes on."""
@@ -72,15 +76,18 @@ def _allowed(found: Approval) -> tuple[str, ...]:
 
 
 def ask_all(
-    approvals: Iterable[Approval], grants: Sequence[Grant]
+    approvals: Iterable[Approval],
+    grants: Sequence[Grant],
+    why_no_vote: WhyNoVote = lambda grant, approval: "",
 ) -> tuple[list[Asked], tuple[Grant, ...]]:
     """The approvals as they are asked, in their order, and the grants that voted, to be stored."""
     left = {grant.grant_id: grant for grant in grants}
     stored: dict[str, Grant] = {}
     asked: list[Asked] = []
     for approval in approvals:
-        voted, used = cast_grants(approval, left.values(), approval.requested_at)
-        asked.append(Asked(approval, voted))
+        at = approval.requested_at
+        voted, used, void = cast_grants(approval, left.values(), at, why_no_vote)
+        asked.append(Asked(approval, voted, void))
         for grant in used:
             left[grant.grant_id] = grant
             stored[grant.grant_id] = replace(grant, version=grant.version + 1)

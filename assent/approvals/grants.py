@@ -2,7 +2,8 @@
 
 A grant is a vote of the person who gave it. It is cast when a call is asked about, and counts as
 theirs would: of a quorum of two it is one, with four eyes it counts for nobody who gave it to
-themselves, and whoever may not decide the call has granted nothing.
+themselves, and whoever may not decide the call has granted nothing. It does not count any more once
+its giver may not decide the call.
 
 Bounds are closed: an argument that they do not name is out of bounds, so a grant never covers more
 than its giver thought of.
@@ -10,15 +11,16 @@ than its giver thought of.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from typing import NamedTuple
 
 from msgspec import to_builtins
 from msgspec.structs import replace
 
 from assent.approvals.rules import Advanced, needs_another, vote
 from assent.core.approval import Approval, ApprovalKind
-from assent.core.audit import Actor, AuditAction, AuditEntry
+from assent.core.audit import Actor, AuditAction, AuditEntry, Authentication
 from assent.core.clock import Clock
 from assent.core.decisions import Approve
 from assent.core.digest import call_digest
@@ -30,21 +32,58 @@ from assent.storage.base import Change, Storage
 # ── voting ────────────────────────────────────────────────────────────────────────────────────────
 
 
+WhyNoVote = Callable[[Grant, Approval], str]
+"""Why a grant gives no vote on an approval any more, as the end of a sentence; empty if it does."""
+
+
+class Cast(NamedTuple):
+    """An approval after grants have voted: the grants that were `used`, and those that would have
+    voted while their givers might approve it themselves, each with the reason why it did not."""
+
+    done: Advanced
+    used: tuple[Grant, ...] = ()
+    void: tuple[tuple[Grant, str], ...] = ()
+
+
 def cast_grants(
-    approval: Approval, grants: Iterable[Grant], now: datetime
-) -> tuple[Advanced, tuple[Grant, ...]]:
-    """The approval, which was asked just now, after the grants have voted, the oldest first; and
-    the grants that were used. No more are used than are needed."""
-    done, used = Advanced(approval), []
+    approval: Approval,
+    grants: Iterable[Grant],
+    now: datetime,
+    why_no_vote: WhyNoVote = lambda grant, approval: "",
+) -> Cast:
+    """The approval, which was asked just now, after the grants have voted, the oldest first. No
+    more are used than are needed."""
+    done, used, void = Advanced(approval), [], []
     for grant in sorted(grants, key=lambda each: each.given_at):
         if not done.approval.is_pending:
             break
-        if grant.is_open(now) and covers(grant, approval) and _may_vote(done.approval, grant.giver):
-            by = grant.giver
-            voted = vote(done.approval, by, Approve(), by.name, now, grant=grant.grant_id)
-            done = Advanced(voted.approval, (*done.events, *voted.events))
-            used.append(replace(grant, used=grant.used + 1))
-    return done, tuple(used)
+        by = grant.giver
+        if not (grant.is_open(now) and covers(grant, approval) and _may_vote(done.approval, by)):
+            continue
+        if why := why_no_vote(grant, done.approval):
+            void.append((grant, why))
+            continue
+        voted = vote(done.approval, by, Approve(), by.name, now, grant=grant.grant_id)
+        done = Advanced(voted.approval, (*done.events, *voted.events))
+        used.append(replace(grant, used=grant.used + 1))
+    return Cast(done, tuple(used), tuple(void))
+
+
+def void_entry(grant: Grant, approval: Approval, why: str) -> AuditEntry:
+    """The audit entry of a grant that gave no vote on the approval."""
+    return AuditEntry(
+        at=approval.requested_at,
+        action=AuditAction.REFUSED,
+        authentication=Authentication.GRANT,
+        actor=grant.given_by,
+        tenant=approval.tenant,
+        thread_id=approval.thread_id,
+        approval_id=approval.approval_id,
+        run_id=approval.run_id,
+        digest=approval.digest,
+        policy=policy_digest(approval.policy),
+        detail={"grant": grant.grant_id, "why": why},
+    )
 
 
 def covers(grant: Grant, approval: Approval) -> bool:

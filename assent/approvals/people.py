@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from msgspec.structs import replace
 
 from assent.approvals.rules import needs_another, voting_right
 from assent.core.access import (
     APPROVES_ALL,
+    APPROVES_NOTHING,
     Approves,
+    Owner,
     Role,
     approves_of,
     role_of,
@@ -26,6 +29,9 @@ from assent.core.errors import ConfigurationError, Forbidden
 from assent.core.grant import Grant
 from assent.core.names import folded, why_no_name
 from assent.core.policy import Person, Policy
+from assent.core.rows import ApiKey
+
+NO_APPROVER = "its giver may not approve such calls any more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,9 @@ class People:
 
     Roles may also be `given` by name; whoever has none of the program's own has the `default`.
     `aliases` are other names of people, each with the one that is theirs here.
+
+    The server `knows_nobody`, and everybody is one person; or people are `known_elsewhere` too, by
+    their tokens or an app, and not by keys alone.
     """
 
     having_roles: Mapping[str, Person] | None = None
@@ -60,6 +69,8 @@ class People:
     given: Mapping[str, Collection[str]] = field(default_factory=dict)
     default: tuple[str, ...] = (Role.OPERATOR, Role.APPROVER)
     aliases: Mapping[str, str] = field(default_factory=dict)
+    knows_nobody: bool = True
+    known_elsewhere: bool = True
 
     def canonical(self, name: str) -> str:
         """The one name of the person who has this one."""
@@ -89,16 +100,60 @@ class People:
             sent_by="".join(by.known_to[:1]) if by_link else "",
         )
 
-    def may_still_grant(self, grant: Grant) -> bool:
-        """False if the operator gives whoever gave the grant other roles now, with which they could
-        approve no such calls themselves."""
-        roles = self.roles_of(grant.given_by)
-        approves = approves_of(roles)
-        is_approver = approves.everything or grant.tool in approves.tools or bool(approves.roles)
-        return is_approver or not any(map(role_of, roles))
+    def names_of(self, name: str) -> tuple[str, ...]:
+        """Every name of the person who has this one as theirs here."""
+        return (name, *(alias for alias, one in self.aliases.items() if one == name))
+
+    def why_no_vote(
+        self, grant: Grant, approval: Approval, keys: Iterable[ApiKey], now: datetime
+    ) -> str:
+        """Why the grant gives no vote on the approval any more, as the end of a sentence: whoever
+        gave it may not approve it themselves now. Empty if it does. `keys` are all that are stored
+        of them, also those that are over."""
+        name, given = grant.given_by, self.roles_of(grant.given_by)
+        if name == LOCAL:
+            return "" if self.knows_nobody else "the server knows who asks now"
+        # Whoever else knows a key gives no grants with it.
+        own = [key for key in keys if key.made_by in ("", key.person, name)]
+        ways = [self._roles_by(key, given) for key in own if key.is_good(now)]
+        if name in self.having_keys and grant.tenant is None:
+            ways.append(_with(self.default, given))
+        if not ways and own:
+            return "none of its giver's keys is good any more"
+        if not ways and not self.known_elsewhere:
+            return "its giver has no key any more"
+        if not ways:
+            # What their token or their app says of them now is not known before they come again.
+            takes = approves_of(given).takes(approval)
+            return "" if takes or not any(map(role_of, given)) else NO_APPROVER
+        for roles in ways:
+            person = Person(name=name, roles=roles_in_policies(roles))
+            if approves_of(roles).takes(approval) and approval.policy.asks(person, approval.step):
+                return ""
+        return NO_APPROVER
+
+    def approves_unasked(self, owner: Owner, keys: Iterable[ApiKey], now: datetime) -> Approves:
+        """The approvals on which the word of somebody counts now who shows nothing of what they are
+        known by, but a link: with the roles that any of it gives. `keys` are all that are stored of
+        them, also those that are over. Of whom nothing is known, a link is all there is."""
+        given = self.roles_of(owner.name)
+        if owner.name == LOCAL:
+            return APPROVES_ALL if self.knows_nobody else APPROVES_NOTHING
+        own = [key for key in keys if key.made_by in ("", key.person, owner.name)]
+        ways = [self._roles_by(key, given) for key in own if key.is_good(now)]
+        if owner.name in self.having_keys and owner.tenant is None:
+            ways.append(_with(self.default, given))
+        if not ways and not own:
+            return approves_of(given) if any(map(role_of, given)) else APPROVES_ALL
+        return approves_of({role for roles in ways for role in roles})
+
+    def _roles_by(self, key: ApiKey, given: Collection[str]) -> Collection[str]:
+        """The roles of whoever comes with the key, and has been given these by name."""
+        # One that was asked for over the network has its own roles alone.
+        return key.roles if key.made_by else _with(self.default, {*key.roles, *given})
 
     def _approves(self, roles: Collection[str]) -> Approves:
-        return approves_of(roles if any(map(role_of, roles)) else self.default)
+        return approves_of(_with(self.default, roles))
 
     def shortage(self, approval: Approval) -> Shortage | None:
         """Those who are left to decide the pending approval, if they are fewer than it takes; or if
@@ -179,6 +234,11 @@ class People:
 
     def _nobody(self, closed: bool) -> str:
         return "none of them has a key" if closed else "nobody has that role"
+
+
+def _with(default: Collection[str], roles: Collection[str]) -> Collection[str]:
+    """The roles of somebody, who has the default if none of them is one of the program's."""
+    return roles if any(map(role_of, roles)) else {*roles, *default}
 
 
 def check_alone(by: Actor) -> None:

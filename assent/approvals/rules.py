@@ -11,6 +11,7 @@ change the approval. The rules:
    passed, even if nobody had checked it.
 3. One reject is enough. Approving, and answering in place of the tool (`respond`), take the
    policy's quorum of people who say the same about exactly the arguments that are asked now.
+   People whose names read the same, without case and in one form of their letters, count as one.
 4. Each person has one vote. A later one replaces it, the same one again changes nothing, and it can
    be withdrawn while the approval is pending. Votes that one person may have given in the name of
    others are one of the quorum.
@@ -19,7 +20,8 @@ change the approval. The rules:
    they need: if it is the one they had, who is asked and until when stays; if it is another,
    everything but the comments begins again; if they need nobody, the edit decides.
 6. With four eyes, whoever it can be traced to (`requested_by`) and whoever edited it may reject,
-   and nothing else. None of them may delegate. Whoever shares a secret with one of them is one.
+   and nothing else. None of them may delegate. Whoever shares a secret with one of them is one, and
+   so is whoever has a name that reads the same.
 7. An edited approval is approved only with the digest of the new arguments: whoever has not seen
    the edit has not agreed to it. Any decision with another digest raises `Superseded`.
 8. Escalation asks others as well: whoever could decide still can, and votes stand. The time of the
@@ -73,6 +75,7 @@ from assent.core.errors import (
     InvalidRequest,
     Superseded,
 )
+from assent.core.names import folded, reads_as_one
 from assent.core.policy import OnTimeout, Person, Policy, plain_policy
 
 MAX_COMMENTS = 200
@@ -275,7 +278,8 @@ def _with_a_part(approval: Approval, names: Iterable[str]) -> list[str]:
     if not approval.policy.needs_another:
         return []
     editors = approval.edit.editors if approval.edit is not None else ()
-    return [name for name in names if name and name in (*approval.requested_by, *editors)]
+    having_part = {folded(name) for name in (*approval.requested_by, *editors)}
+    return [name for name in names if name and folded(name) in having_part]
 
 
 # ── time ──────────────────────────────────────────────────────────────────────────────────────────
@@ -483,7 +487,8 @@ def _required_right(approval: Approval, person: Person) -> str:
 
 def _check_four_eyes(approval: Approval, person: Person) -> None:
     for name in _with_a_part(approval, person.people):
-        did = "asked for" if name in approval.requested_by else "edited"
+        asked = any(reads_as_one(name, each) for each in approval.requested_by)
+        did = "asked for" if asked else "edited"
         shared = "" if name == person.name else f", and may have acted for {person.name}"
         raise Forbidden(
             f"{name} {did} what the approval {approval.approval_id} is about{shared}, "

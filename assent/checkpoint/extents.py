@@ -67,6 +67,11 @@ def between(extents: Extents, start: int, stop: int) -> Extents:
     return tuple(part)
 
 
+def is_beginning(part: Extents, extents: Extents) -> bool:
+    """True if the list begins with the items of the other one."""
+    return between(extents, 0, length(part)) == part
+
+
 def joined(*parts: Extents) -> Extents:
     """The parts in a row. Neighbouring extents that continue each other become one."""
     whole: list[Extent] = []

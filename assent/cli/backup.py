@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from assent.cli.stopped import database_there
 from assent.cli.terminal import console, errors_as_sentences, fail, mebibytes, read_settings
 from assent.config.settings import Settings
 from assent.core.key_files import LINKS, PEPPER
@@ -28,9 +29,7 @@ def backup(
     makes no sense.
     """
     settings = read_settings()
-    path, copy = resolved(settings.database_path), resolved(file)
-    if not path.is_file():
-        fail(f"There is no database at {path}. Set ASSENT_DATABASE.", code=2)
+    path, copy = database_there(settings), resolved(file)
     if copy.exists():
         fail(f"There is a file {copy} already. Name another.", code=2)
     with errors_as_sentences():

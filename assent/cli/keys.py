@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from datetime import datetime, timedelta
 from typing import Annotated, TypeVar
 
@@ -17,10 +15,10 @@ from rich.text import Text
 
 from assent.cli.connecting import ApiKey as Secret
 from assent.cli.connecting import connected
+from assent.cli.stopped import database_there, in_database
 from assent.cli.terminal import console, errors_as_sentences, fail, note, read_settings
 from assent.cli.wording import local_time
 from assent.client import ApiKey
-from assent.config.settings import Settings
 from assent.core.access import Owner
 from assent.core.audit import LOCAL, Actor
 from assent.core.clock import Clock, utc_now
@@ -29,8 +27,7 @@ from assent.core.rows import ApiKey as Row
 from assent.core.text import visible
 from assent.runs.keys import Keys, check_owner, check_roles, key_to_json
 from assent.runs.sessions import Sessions
-from assent.storage.sqlite import SqliteStorage
-from assent.storage.sqlite.database import is_held, resolved
+from assent.storage.base import Storage
 
 commands = typer.Typer(
     help="Make, list and revoke the API keys of a server: in its file while it is stopped, or with "
@@ -47,6 +44,8 @@ Url = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON.")]
 Tenant = Annotated[str | None, typer.Option(metavar="NAME", help="The tenant of the person.")]
 
+DATE_WIDTH = len("2026-11-22")
+
 BY = Actor(LOCAL)
 """Whoever has the machine."""
 
@@ -57,9 +56,9 @@ def create(
     role: Annotated[
         list[str] | None,
         typer.Option(
-            help="A role: viewer, operator, approver, auditor, admin, approver:tool:<tool>, "
-            "approver:role:<role>, or one of policies. Also several times. Without any, the key "
-            "gives what ASSENT_ROLES and ASSENT_DEFAULT_ROLES say."
+            help="A role: viewer, operator, approver, auditor, admin, approver:tool:TOOL, "
+            "approver:role:ROLE, or one of policies. Also several times. Without any, the key "
+            "gives what ASSENT_ROLES and ASSENT_DEFAULT_ROLES say; with --url it takes one."
         ),
     ] = None,
     expires: Annotated[
@@ -72,6 +71,8 @@ def create(
 ) -> None:
     """Make a key, and print it. It is shown this once, and kept nowhere."""
     owner, roles = Owner(name, tenant), role or []
+    if url is not None and not roles:
+        fail("With --url, name a --role: the key has those that are given to it alone.", code=2)
     with errors_as_sentences(code=2):
         ends = _end(expires)
         check_owner(owner)
@@ -81,7 +82,8 @@ def create(
             key = _made_by_request(url, api_key, owner, roles, ends, about)
         else:
             key = _in_file(lambda file: file.make(owner, roles, ends, about), new=True)
-    note(f"This is the key of '{name}'. Keep it now: it is not shown again.")
+    until = "" if ends is None else f", good until {local_time(ends.isoformat())}"
+    note(f"This is the key of '{name}'{until}. Keep it now: it is not shown again.")
     typer.echo(key)
 
 
@@ -120,6 +122,11 @@ def revoke(
     with errors_as_sentences():
         if person is not None:
             keys, sessions = _revoked_of(person, tenant, url, api_key)
+            if not keys and not sessions:
+                fail(
+                    f"'{person}' has no key here that is good, and no session: nothing was "
+                    "revoked. assent keys list says whose keys there are."
+                )
             note(f"Revoked {keys} key(s) of '{person}', and ended {sessions} session(s).")
             return
         assert id is not None
@@ -181,46 +188,29 @@ class _File:
         return made.text
 
     async def revoke_all(self, owner: Owner) -> tuple[int, int]:
-        good = [row for row in await self.keys.of(owner) if row.revoked_at is None]
-        for row in good:
-            await self.keys.revoke(row.key_id, BY)
-        return len(good), await self.sessions.end_all(owner, BY)
+        revoked = await self.keys.revoke_all(owner, BY)
+        return len(revoked), await self.sessions.end_all(owner, BY)
 
 
 def _in_file(work: Callable[[_File], Awaitable[T]], *, new: bool = False) -> T:
     """The result of work in the file of ASSENT_DATABASE; `new` makes one that is missing."""
     settings = read_settings()
-    path = resolved(settings.database_path)
-    if not new and not path.is_file():
-        fail(f"There is no database at {path}. Set ASSENT_DATABASE.", code=2)
-    if is_held(path):
-        fail(
-            f"A server has {path} open. Ask it: --url http://127.0.0.1:8000, with a key in "
-            "ASSENT_API_KEY; or stop it first, if it has no keys yet."
-        )
+    if not new:
+        database_there(settings)
 
-    async def in_file() -> T:
-        async with _opened(settings) as file:
-            return await work(file)
-
-    return asyncio.run(in_file())
-
-
-@asynccontextmanager
-async def _opened(settings: Settings) -> AsyncIterator[_File]:
-    clock = Clock()
-    opening = SqliteStorage.open(
-        settings.database_path,
-        clock,
-        encryption_key=settings.encryption_secret,
-        audit_key=settings.audit_secret,
-    )
-    async with opening as storage:
+    async def in_file(storage: Storage, clock: Clock) -> T:
         pepper = settings.pepper
         sessions = Sessions(
             storage, pepper, clock, settings.session_lifetime, settings.session_idle
         )
-        yield _File(Keys(storage, pepper, clock), sessions, settings.api_keys)
+        return await work(_File(Keys(storage, pepper, clock), sessions, settings.api_keys))
+
+    return in_database(
+        settings,
+        in_file,
+        if_held="Ask it: --url http://127.0.0.1:8000, with a key in ASSENT_API_KEY; or stop it "
+        "first, if it has no keys yet.",
+    )
 
 
 # ── shown ─────────────────────────────────────────────────────────────────────────────────────────
@@ -243,7 +233,9 @@ def _shown(row: Row) -> ApiKey:
 def _table(keys: Iterable[ApiKey]) -> Table:
     table = Table(box=None, pad_edge=False)
     for column in ("ID", "PERSON", "ROLES", "MADE BY", "MADE", "GOOD UNTIL", "LAST USED", "NOTE"):
-        table.add_column(column, overflow="fold")
+        # On a narrow terminal a time is broken behind its date, and not within.
+        width = DATE_WIDTH if column in ("MADE", "GOOD UNTIL", "LAST USED") else None
+        table.add_column(column, overflow="fold", min_width=width)
     for key in keys:
         person = key.person if key.tenant is None else f"{key.person} ({key.tenant})"
         row = (

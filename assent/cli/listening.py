@@ -23,6 +23,7 @@ from assent.api.streams.uvicorn_wires import LOGGER, HttpProtocol, WebSocketProt
 from assent.config.file import read_configuration
 from assent.config.settings import Settings
 from assent.core.errors import ConfigurationError
+from assent.graph.loading import has_auth
 from assent.storage.sqlite.database import has_keys, resolved
 
 log = structlog.get_logger(__name__)
@@ -142,8 +143,8 @@ def _run_to_its_end(loop: asyncio.AbstractEventLoop, serve: Coroutine[None, None
 # ── the address ───────────────────────────────────────────────────────────────────────────────────
 
 
-def bind(host: str, port: int, settings: Settings) -> socket.socket:
-    """A socket bound to the address.
+def bind(host: str, port: int, settings: Settings, target: str | None = None) -> socket.socket:
+    """A socket bound to the address, for a server of what the `target` names.
 
     Bound before anything is opened: then the address is known to be free, and port 0 has its
     number. Raises `OpenToAll`, and `ConfigurationError` for an address that cannot be bound.
@@ -157,7 +158,7 @@ def bind(host: str, port: int, settings: Settings) -> socket.socket:
 
     ipv4_first = sorted(found, key=lambda entry: entry[0] is not socket.AF_INET)
     family, kind, protocol, _, address = ipv4_first[0]
-    check_reach(str(address[0]), host, settings)
+    check_reach(str(address[0]), host, settings, target)
     sock = socket.socket(family, kind, protocol)
     with ExitStack() as stack, _port_problems(host, port):
         stack.callback(sock.close)
@@ -187,14 +188,16 @@ def _bound(sock: socket.socket, stalled: float) -> None:
 
 
 class OpenToAll(ConfigurationError):
-    """Without keys, the server may listen on loopback only."""
+    """A server that knows nobody may listen on loopback only."""
 
 
-def check_reach(address: str, host: str, settings: Settings) -> None:
-    """Raise `OpenToAll` for an address beyond loopback, if the server has no keys."""
+def check_reach(address: str, host: str, settings: Settings, target: str | None = None) -> None:
+    """Raise `OpenToAll` for an address beyond loopback, if the server has no keys and no issuers,
+    and the `target` is no project with an `Auth` of its own. One that has it starts with it, or not
+    at all."""
     if _ip(address).is_loopback or settings.api_keys or _has_issuers(settings):
         return
-    if not has_keys(resolved(settings.database_path)):
+    if not has_keys(resolved(settings.database_path)) and not has_auth(target):
         raise OpenToAll(
             f"Without keys, anybody who can reach {host or 'this machine'} could use the server."
         )

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 import typer
 
+from assent.cli.stopped import database_there, in_database
 from assent.cli.terminal import console, errors_as_sentences, fail, read_settings
-from assent.config.settings import Settings
 from assent.core.access import Owner
 from assent.core.clock import Clock
 from assent.core.text import visible
 from assent.runs.keys import check_owner
 from assent.runs.owners import Move, Moved
-from assent.storage.sqlite import SqliteStorage
-from assent.storage.sqlite.database import is_held, resolved
+from assent.storage.base import Storage
 
 commands = typer.Typer(
     help="Change whose the threads, schedules and uploads in a database are. Exits with 0 if it is "
@@ -42,35 +40,26 @@ def move(
     """Give all threads, schedules and uploads of one person to another.
 
     What was made before the server had keys is `local`'s. Stop the server first. With four eyes the
-    new owner is whoever the old one was.
+    new owner is whoever the old one was. Standing grants go along, and unused links of the old name
+    decide nothing any more. The audit chain, the feeds of what happened, answers to requests that
+    are sent again, what agents keep in the store, and keys stay as they are.
     """
     old, new = Owner(source, from_tenant), Owner(target, tenant)
     settings = read_settings()
-    path = resolved(settings.database_path)
-    if not path.is_file():
-        fail(f"There is no database at {path}. Set ASSENT_DATABASE.", code=2)
+    database_there(settings)
     if old == new:
         fail(f"'{source}' has all that already. Name another.", code=2)
     with errors_as_sentences(code=2):
         check_owner(new)
-    if is_held(path):
-        fail(f"A server has {path} open. Stop it first.")
+
+    async def move_all(storage: Storage, clock: Clock) -> Moved:
+        return await Move(storage, clock, old, new)()
+
     with errors_as_sentences():
-        moved = asyncio.run(_moved(settings, old, new))
+        moved = in_database(settings, move_all, if_held="Stop it first.")
     sentence = (
-        f"'{target}' has {moved.threads:,} thread(s), {moved.schedules:,} schedule(s) and "
-        f"{moved.uploads:,} upload(s) of '{source}' now."
+        f"'{target}' has {moved.threads:,} thread(s), {moved.schedules:,} schedule(s), "
+        f"{moved.uploads:,} upload(s) and {moved.grants:,} standing grant(s) of '{source}' now. "
+        "What agents keep in the store, the feeds and the audit chain stay as they are."
     )
     console().print(visible(sentence), soft_wrap=True)
-
-
-async def _moved(settings: Settings, old: Owner, new: Owner) -> Moved:
-    clock = Clock()
-    opening = SqliteStorage.open(
-        settings.database_path,
-        clock,
-        encryption_key=settings.encryption_secret,
-        audit_key=settings.audit_secret,
-    )
-    async with opening as storage:
-        return await Move(storage, clock, old, new)()

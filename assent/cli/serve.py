@@ -52,7 +52,8 @@ def serve(
         ),
     ] = None,
     host: Annotated[
-        str, typer.Option(help="The address to listen on. Beyond loopback, keys must be set.")
+        str,
+        typer.Option(help="The address to listen on. Beyond loopback the server must know people."),
     ] = LOOPBACK,
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="The port to listen on; 0 takes a free one.")
@@ -73,7 +74,7 @@ def serve(
     settings = read_settings()
     with errors_as_sentences():
         of_one_version(installed())
-        sock = _listening(host, port, fd, settings)
+        sock = _listening(host, port, fd, settings, agent)
         if reload:
             _serve_anew(sock, agent, host, settings)
             return
@@ -184,13 +185,15 @@ def _prepare_process() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _listening(host: str, port: int, fd: int | None, settings: Settings) -> socket.socket:
+def _listening(
+    host: str, port: int, fd: int | None, settings: Settings, target: str | None
+) -> socket.socket:
     """The socket on this address; or the one that another process has bound."""
     try:
         if fd is None:
-            return bind(host, port, settings)
+            return bind(host, port, settings, target)
         sock = socket.socket(fileno=fd)
-        check_reach(str(sock.getsockname()[0]), host, settings)
+        check_reach(str(sock.getsockname()[0]), host, settings, target)
         return sock
     except OpenToAll as error:
         fail(
@@ -255,7 +258,7 @@ def server_in_thread(target: str | None) -> Iterator[tuple[str, str | None]]:
         ready.wait()
         if running.done():
             _raise_start_error(running.exception())
-        yield url_of(LOOPBACK, sock), next(iter(settings.api_keys.values()), None)
+        yield url_of(LOOPBACK, sock), next(iter(settings.secrets_of_people.values()), None)
     running.result()
 
 

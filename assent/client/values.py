@@ -325,6 +325,7 @@ class Schedule(Value, frozen=True, kw_only=True):
     requested_by: tuple[str, ...] = ()
     next_at: datetime | None = None
     next_times: tuple[datetime, ...] = ()
+    ends_at: datetime | None = None
     last_at: datetime | None = None
     last_run_id: str | None = None
     last_error: str | None = None

@@ -25,6 +25,12 @@ total_tokens = 100_000
 url = "https://example.com/hook"
 secrets = ["env:PAGER_SECRET"]
 
+[slack]
+token = "env:SLACK_TOKEN"
+signing_secret = "env:SLACK_SIGNING_SECRET"
+team = "T012AB3CD"
+people = {U012AB3CD = "ann"}
+
 [issuers.corp]
 issuer = "https://login.example.com"
 audience = "assent"
@@ -50,6 +56,7 @@ from assent.core.json import Json, JsonObject
 from assent.core.policy import Person, PolicyBook, policies_from_json
 from assent.graph.task_options import TaskRules
 from assent.notify.endpoints import Endpoint, endpoints_from_json
+from assent.notify.slack import SlackApp, slack_from_json
 from assent.runs.budgets import Budgets, budgets_from_json
 
 
@@ -58,8 +65,8 @@ class Configuration:
     """The file's contents: `people` by name with their roles, and their `aliases`, the `policies`
     that calls are approved by, the `recursion_limits` of agents, the `configurable` keys of their
     config that clients may set, what `tasks` may choose of them, the `budgets` of runs, the
-    `endpoints` that are notified of approvals, and the `issuers` whose tokens say who somebody
-    is."""
+    `endpoints` that are notified of approvals, the `slack` app that posts them and knows who
+    clicks, and the `issuers` whose tokens say who somebody is."""
 
     people: Mapping[str, Person] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
@@ -69,6 +76,7 @@ class Configuration:
     tasks: Mapping[str, TaskRules] = field(default_factory=dict)
     budgets: Budgets = field(default_factory=Budgets)
     endpoints: tuple[Endpoint, ...] = ()
+    slack: SlackApp | None = None
     issuers: tuple[Issuer, ...] = ()
 
 
@@ -213,6 +221,7 @@ _SECTIONS: Mapping[str, Mapping[str, Read]] = {
     "tasks": {"tasks": _tasks},
     "budgets": {"budgets": _budgets},
     "notify": {"endpoints": endpoints_from_json},
+    "slack": {"slack": slack_from_json},
     "issuers": {"issuers": issuers_from_json},
 }
 """The sections of the file: the fields of `Configuration` that each is for, and their readers."""

@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import chain
@@ -21,9 +20,11 @@ import msgspec
 from pydantic import SecretStr
 
 from assent.core.access import check_role
+from assent.core.digest import call_digest
 from assent.core.environment import value_of
 from assent.core.errors import ConfigurationError
 from assent.core.json import Json
+from assent.core.named_tables import read_tables
 from assent.notify.reaching import Destination
 
 ALGORITHMS = (
@@ -32,8 +33,6 @@ ALGORITHMS = (
 )
 """The algorithms by which tokens may be signed: those in which only the issuer has the key that
 signs. With the others, whoever verifies can sign too."""
-
-NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 MAX_LEEWAY = 300
 
@@ -67,6 +66,14 @@ class Issuer:
     allow_private: bool = False
     allow_http: bool = False
 
+    @property
+    def reading(self) -> str:
+        """A digest of all by which a person is made of a token: with another one, they may be
+        somebody else, or have other roles."""
+        role_map = {role: [*ours] for role, ours in self.role_map.items()}
+        claims = [self.name, self.prefix, self.roles, self.tenant]
+        return call_digest(self.issuer, [self.client_id, claims, role_map])
+
     def at(self, url: str) -> Destination:
         """The URL, as one that requests for this issuer may go to. Raises `ConfigurationError` for
         what is none."""
@@ -96,29 +103,16 @@ class _Written(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 def issuers_from_json(value: Json, environment: Mapping[str, str]) -> tuple[Issuer, ...]:
     """Read the issuers from JSON or TOML, by the names of their sections. Raises
     `ConfigurationError`, which repeats no secret."""
-    if not isinstance(value, Mapping):
-        raise ConfigurationError("It is no table. Write a table with one for each issuer.")
-    issuers = tuple(_issuer(name, written, environment) for name, written in value.items())
+
+    def read(section: str, written: _Written) -> Issuer:
+        return _issuer(section, written, environment)
+
+    issuers = read_tables(value, "issuer", _Written, read)
     _check_apart(issuers)
     return issuers
 
 
-def _issuer(section: str, value: Json, environment: Mapping[str, str]) -> Issuer:
-    where = f"The issuer '{section}'"
-    if not NAME.fullmatch(section):
-        raise ConfigurationError(
-            f"{where} has a bad name. Use 1 to 64 letters, digits, '_' and '-'."
-        )
-    try:
-        return _checked(section, msgspec.convert(value, _Written), environment)
-    except msgspec.ValidationError as error:
-        fields = ", ".join(_Written.__struct_fields__)
-        raise ConfigurationError(f"{where} is wrong: {error}. Its fields are: {fields}.") from None
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{where} is wrong. {error.message}") from None
-
-
-def _checked(section: str, written: _Written, environment: Mapping[str, str]) -> Issuer:
+def _issuer(section: str, written: _Written, environment: Mapping[str, str]) -> Issuer:
     for name in ("issuer", "audience", "name"):
         if not getattr(written, name).strip():
             raise ConfigurationError(f"Its '{name}' is empty.")

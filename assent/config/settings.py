@@ -40,7 +40,7 @@ from assent.runs.sync_threads import MAX_THREADS
 
 SQLITE = "sqlite:///"
 
-DIALECTS = ("human-input", "progress", "tasks", "query")
+DIALECTS = ("human-input", "progress", "tasks", "query", "langgraph", "vercel", "agui")
 """The dialects that other people's clients speak."""
 
 SHORTEST_SECRET = 8
@@ -170,7 +170,7 @@ class Settings(BaseSettings):
     """The demo's model, as `init_chat_model` takes it ("openai:gpt-4o-mini"). Without one, a
     rule-based stand-in answers."""
 
-    api_keys: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict, repr=False)
+    api_keys: Annotated[dict[str, SecretStr], NoDecode] = Field(default_factory=dict)
     """The keys of the people who may use the server: `alice:secret1,bob:secret2`. Without any,
     everybody who reaches the port may use it, so it stays on loopback."""
 
@@ -523,7 +523,12 @@ class Settings(BaseSettings):
         hidden = [each.get_secret_value() for _, each in self if isinstance(each, SecretStr)]
         # A setting of several keys has each behind its id.
         parts = [part for text in hidden for part in re.split("[,:]", text)]
-        return [*hidden, *filter(_is_long, parts), *self.api_keys.values()]
+        return [*hidden, *filter(_is_long, parts), *self.secrets_of_people.values()]
+
+    @property
+    def secrets_of_people(self) -> dict[str, str]:
+        """`api_keys` in the clear, for whoever compares them."""
+        return {name: key.get_secret_value() for name, key in self.api_keys.items()}
 
     @property
     def encryption_secret(self) -> str | None:

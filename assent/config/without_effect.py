@@ -34,29 +34,32 @@ def without_effect(
     known_by_key: bool = True,
     stored_keys: bool = False,
 ) -> Iterator[WithoutEffect]:
-    """What of these has no effect. Call it once the agents are loaded, since their modules may
-    have the types that the settings name. Unless people are `known_by_key` alone, they may have
-    any name; so they may where there are `stored_keys`."""
+    """Those of these settings that have no effect. Call it once the agents are loaded, since their
+    modules may have the types that the settings name. Unless people are `known_by_key` of the
+    settings alone, they may have any name. Keys may also be stored (`stored_keys`)."""
     yield from _unknown_variables(settings, environment)
-    keys = settings.api_keys
-    known_by_key = known_by_key and not stored_keys
-    for name in settings.link_issuers:
-        if known_by_key and name not in keys:
-            yield WithoutEffect("ASSENT_LINK_ISSUERS", f"It names '{name}', and {_no_key(name)}.")
-    for name in settings.roles:
-        if known_by_key and name not in keys:
-            yield WithoutEffect("ASSENT_ROLES", f"It names '{name}', and {_no_key(name)}.")
-    if keys and known_by_key and settings.public_url is None:
-        for name in configuration.people:
-            if name not in keys:
-                yield WithoutEffect("people", f"It has roles for '{name}', and {_no_key(name)}.")
+    if known_by_key:
+        yield from _names_without_key(settings, configuration)
     if configuration.tasks and "tasks" not in settings.dialects:
         yield WithoutEffect("tasks", "ASSENT_DIALECTS does not name 'tasks'.")
-    if settings.allow_query_token and not keys and not stored_keys:
+    if settings.allow_query_token and not settings.api_keys and not stored_keys:
         yield WithoutEffect("ASSENT_ALLOW_QUERY_TOKEN", "There are no keys that a URL could have.")
     for module, name in settings.state_types:
         if problem := _problem_of_type(module, name):
             yield WithoutEffect("ASSENT_STATE_TYPES", f"It names {module}:{name}, and {problem}.")
+
+
+def _names_without_key(settings: Settings, configuration: Configuration) -> Iterator[WithoutEffect]:
+    keys = settings.api_keys
+    named = [("ASSENT_LINK_ISSUERS", "It names", settings.link_issuers)]
+    named.append(("ASSENT_ROLES", "It names", tuple(settings.roles)))
+    if keys and settings.public_url is None:
+        named.append(("people", "It has roles for", tuple(configuration.people)))
+    for setting, it_does, names in named:
+        for name in names:
+            if name not in keys:
+                reason = f"{it_does} '{name}', and ASSENT_API_KEYS has no key of '{name}'."
+                yield WithoutEffect(setting, reason)
 
 
 def _unknown_variables(
@@ -82,10 +85,6 @@ def _mentioned(settings: Settings) -> frozenset[str]:
     with suppress(OSError, ValueError):
         text = settings.config.read_text(encoding="utf-8") if settings.config else ""
     return frozenset(re.findall(r"\benv:(\w+)", text))
-
-
-def _no_key(name: str) -> str:
-    return f"ASSENT_API_KEYS has no key of '{name}'"
 
 
 def _problem_of_type(module: str, name: str) -> str:

@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import takewhile
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from assent.core.errors import ConfigurationError
+from assent.core.text import visible
 
 if TYPE_CHECKING:
     from assent.core.approval import Approval
@@ -166,13 +168,27 @@ def role_of(text: str) -> Role | None:
 
 
 def check_role(text: str) -> None:
-    """Raise `ConfigurationError` for a text that is no role of anything: a slip of the pen in one
-    of an approver would give nobody the right to decide."""
-    if not text.strip() or (text.startswith(f"{Role.APPROVER}:") and role_of(text) is None):
-        raise ConfigurationError(
-            f"'{text}' is no role. Write {', '.join(Role)}, approver:tool:<tool>, "
-            "approver:role:<role>, or a role that policies ask."
-        )
+    """Raise `ConfigurationError` for a text that is no role of anything."""
+    if not text.strip() or misspelt(text) is not None:
+        raise ConfigurationError(f"'{visible(text)}' is no role. {roles_there_are(text)}")
+
+
+def misspelt(text: str) -> Role | None:
+    """The role that was meant by a text which differs from it by one letter, by two that changed
+    places, or by case; None for any other text. Taken for a role of policies, `viwer` would take
+    nothing away from somebody who has more by default."""
+    if role_of(text) is not None:
+        return None
+    written = text.partition(":")[0].strip().casefold()
+    return next((role for role in Role if _is_nearly(written, role)), None)
+
+
+def roles_there_are(text: str) -> str:
+    """The roles that there are, for somebody who wrote this text instead, as a sentence or two."""
+    meant = misspelt(text)
+    others = "approver:tool:<tool> and approver:role:<role>, and the roles that policies ask"
+    sentence = f"There are {', '.join(Role)}, {others}."
+    return sentence if meant is None else f"Did you mean '{meant}'? {sentence}"
 
 
 def roles_in_policies(roles: Collection[str]) -> tuple[str, ...]:
@@ -214,3 +230,21 @@ def _given(roles: Collection[str]) -> frozenset[Role]:
 
 def _names_one(text: str, prefix: str) -> bool:
     return text.startswith(prefix) and len(text) > len(prefix)
+
+
+def _is_nearly(text: str, word: str) -> bool:
+    """True if the two are the same, but for one letter or for two neighbours that changed
+    places."""
+    begin = _in_common(text, word)
+    ours, theirs = text[begin:], word[begin:]
+    end = _in_common(ours[::-1], theirs[::-1])
+    ours, theirs = ours[: len(ours) - end], theirs[: len(theirs) - end]
+    one_letter = max(len(ours), len(theirs)) <= 1
+    return one_letter or (len(ours) == 2 and ours == theirs[::-1])
+
+
+def _in_common(text: str, other: str) -> int:
+    """The number of letters with which both begin."""
+    return sum(
+        1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(text, other, strict=False))
+    )

@@ -24,6 +24,17 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 
+def address_in(text: str) -> Address | None:
+    """The address in the text; that of IPv4, if IPv6 only stands for one, as where one socket takes
+    both. None if it is none."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
+
+
 def effective(address: Address) -> Address:
     """The address that is reached: IPv6 has several forms that may lead to an IPv4 address."""
     if isinstance(address, IPv4Address):

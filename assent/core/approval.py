@@ -20,6 +20,7 @@ from assent.core.digest import call_digest
 from assent.core.errors import InvalidDecision, NotFound, NothingPending
 from assent.core.events import ApprovalDecided, ApprovalEvent
 from assent.core.json import Json, JsonObject
+from assent.core.names import folded
 from assent.core.policy import Person, Policy, policy_digest
 
 
@@ -99,15 +100,15 @@ class Edited(Struct, frozen=True, kw_only=True):
 
 def people_behind(votes: Iterable[Vote]) -> int:
     """The number of people who have certainly given these votes: those who may have given each
-    other's count as one."""
+    other's count as one, and so do those whose names read the same."""
     votes = tuple(votes)
-    voters = {name for vote in votes for name in (vote.by, *vote.known_to)}
+    voters = {folded(name) for vote in votes for name in (vote.by, *vote.known_to)}
     groups: list[set[str]] = []
     for vote in votes:
-        group = {vote.by, *vote.known_to}
+        group = {folded(name) for name in (vote.by, *vote.known_to)}
         # Whoever sends links to many people is no voter by that, and must not be two.
-        if vote.sent_by in voters:
-            group.add(vote.sent_by)
+        if folded(vote.sent_by) in voters:
+            group.add(folded(vote.sent_by))
         for other in [each for each in groups if not group.isdisjoint(each)]:
             group |= other
             groups.remove(other)

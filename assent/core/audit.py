@@ -46,9 +46,10 @@ class Authentication(StrEnum):
     """The way in which it was known who somebody is.
 
     `local` is anybody who reaches a server that has no keys; `session` a browser in which somebody
-    has signed in; `token` one of an identity provider; `project` the project's own `Auth`; `host`
-    an app that Assent is a part of, and that knew them; `grant` a standing grant that acted for its
-    giver. With `time` and `assent` it was nobody: a deadline, or the program by itself.
+    has signed in; `token` one of an identity provider; `project` the project's own `Auth`; `slack`
+    a user of the Slack workspace, whose person the operator has named; `host` an app that Assent is
+    a part of, and that knew them; `grant` a standing grant that acted for its giver. With `time`
+    and `assent` it was nobody: a deadline, or the program by itself.
     """
 
     API_KEY = "api_key"
@@ -56,6 +57,7 @@ class Authentication(StrEnum):
     TOKEN = "token"
     PROJECT = "project"
     SIGNED_LINK = "signed_link"
+    SLACK = "slack"
     LOCAL = "local"
     HOST = "host"
     GRANT = "grant"

@@ -193,8 +193,9 @@ class NodeError(NodeEvent, kw_only=True, tag="node_error"):
 
 class LlmStart(NodeEvent, kw_only=True, tag="llm_start"):
     """A model was called. `metadata` is what LangGraph and LangChain say about the call, by keys
-    that begin with `langgraph_` or `ls_`; `tags` are those that its code gave it. The text that it
-    was given has `input_characters`, and costs about `estimated_cost`, if the model has a price."""
+    that begin with `langgraph_` or `ls_`, and the agent's name by `lc_agent_name`; `tags` are those
+    that its code gave it. The text that it was given has `input_characters`, and costs about
+    `estimated_cost`, if the model has a price."""
 
     message_id: str
     model: str = ""
@@ -369,7 +370,8 @@ class ApprovalEvent(Event, kw_only=True):
 class ApprovalRequired(ApprovalEvent, kw_only=True, tag="approval_required"):
     """A person is asked. `args` are exactly what will run, `digest` is their SHA-256 over RFC 8785
     JSON. `schema` is what an answer to a question, or an edit's arguments, must be: a JSON
-    Schema. `requested_by` are the people whose words or changes it can be traced to."""
+    Schema. `requested_by` are the people whose words or changes it can be traced to. Several
+    questions of one `interrupt()` have its `interrupt_id`, and come in their order."""
 
     args: Json = None
     schema: Json = None
@@ -378,6 +380,7 @@ class ApprovalRequired(ApprovalEvent, kw_only=True, tag="approval_required"):
     requested_by: tuple[str, ...] = ()
     preview: Json = None
     expires_at: datetime | None = None
+    interrupt_id: str | None = None
 
 
 class ApprovalDecided(ApprovalEvent, kw_only=True, tag="approval_decided"):

@@ -4,7 +4,7 @@ not. And texts, of which Python's parser takes more than RFC 8259 has."""
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import msgspec
@@ -14,6 +14,10 @@ Json = Any
 
 JsonObject = dict[str, Any]
 """A JSON object."""
+
+MAX_DEPTH = 64
+"""The most objects and lists within each other in what clients send. It is stored and shown within
+others, and the writers of JSON end at 254."""
 
 encode_json = msgspec.json.Encoder().encode
 """Encode a value as JSON bytes. Times are RFC 3339, enums their values."""
@@ -65,6 +69,22 @@ def read_typed(text: str) -> Json:
     return value
 
 
+def is_too_deep(value: Json) -> bool:
+    """True if more than `MAX_DEPTH` objects and lists are within each other in the value."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        inner: list[Json] = []
+        for each in level:
+            if isinstance(each, dict):
+                inner += each.values()
+            elif isinstance(each, list):
+                inner += each
+        if not inner:
+            return False
+        level = inner
+    return any(isinstance(each, dict | list) for each in level)
+
+
 def _each_once(pairs: Sequence[tuple[str, Json]]) -> JsonObject:
     fields = dict(pairs)
     if len(fields) < len(pairs):
@@ -91,6 +111,21 @@ class _Counted:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise NoNumber(name)
+
+
+def holds(found: Json, wanted: Json) -> bool:
+    """True if all of `wanted` is in the value: of an object each field, of a list each item in any
+    place, and everything else as it is."""
+    if isinstance(wanted, Mapping):
+        return isinstance(found, Mapping) and all(
+            name in found and holds(found[name], each) for name, each in wanted.items()
+        )
+    if isinstance(wanted, list | tuple):
+        items = found if isinstance(found, list | tuple) else ()
+        is_list = isinstance(found, list | tuple)
+        return is_list and all(any(holds(item, each) for item in items) for each in wanted)
+    # In JSON, true is no 1.
+    return bool(found == wanted) and isinstance(found, bool) is isinstance(wanted, bool)
 
 
 def plain_json(value: Json) -> Json:

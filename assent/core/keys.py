@@ -99,7 +99,9 @@ class Pepper:
 
 def same(given: str, stored: str) -> bool:
     """True if both are the same, compared in a time that says nothing about where they differ."""
-    return hmac.compare_digest(given.encode(), stored.encode())
+    # JSON may give half of a character, which is no UTF-8.
+    texts = (text.encode("utf-8", "surrogatepass") for text in (given, stored))
+    return hmac.compare_digest(*texts)
 
 
 def _digits_of(secret: bytes) -> str:

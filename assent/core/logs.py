@@ -17,6 +17,10 @@ BROADCASTS = "~broadcasts"
 QUERIES = "~query"
 """The log that query sockets are on while nothing is asked. It never has an event."""
 
+UNBEGUN = "~unbegun"
+"""The log that a socket for a thread is on while it is told nothing: there may be no such thread
+yet. It never has an event."""
+
 
 def feed_of_approvals(tenant: str | None) -> str:
     """The log of what happens to all approvals of a tenant."""

@@ -31,6 +31,11 @@ def why_no_name(name: str) -> str | None:
     return None
 
 
+def reads_as_one(name: str, other: str) -> bool:
+    """True if they may be names of one person."""
+    return name == other or folded(name) == folded(other)
+
+
 def is_tenant(name: str) -> bool:
     """True if a tenant may have this name."""
     return _TENANT.fullmatch(name) is not None
@@ -38,5 +43,7 @@ def is_tenant(name: str) -> bool:
 
 def folded(name: str) -> str:
     """The name as somebody reads it who does not look twice: without case, and in one form of its
-    letters. Two names of people that are folded to one are refused, and never made one."""
+    letters. Two names that are folded to one are refused where names are given. Where they come
+    from elsewhere, as in tokens, each has its own things, and four eyes counts them as one
+    person."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())

@@ -222,8 +222,8 @@ class Schedule:
     and on a thread of its own unless `thread_id` names one.
 
     `requested_by` are the owner, and who has changed it since. `next_at` is None while the schedule
-    is not `enabled`, or when no time is left. `last_at` is when the last run was due, and
-    `last_error` a sentence: why there was none at the last time.
+    is not `enabled`, or when no time is left, as after `ends_at`. `last_at` is when the last run
+    was due, and `last_error` a sentence: why there was none at the last time.
     """
 
     schedule_id: str
@@ -244,6 +244,7 @@ class Schedule:
     last_error: str | None = None
     metadata: Mapping[str, Json] = field(default_factory=dict)
     budget: Mapping[str, Json] = field(default_factory=dict)
+    ends_at: datetime | None = None
     tenant: str | None = None
     version: int = 1
 

@@ -100,6 +100,13 @@ async def open_agents(target: str) -> AsyncIterator[Project]:
         yield Project({agent.name if is_named else source.variable: agent}, store)
 
 
+def has_auth(target: str | None) -> bool:
+    """True if the target is a langgraph.json with an `auth`: then nothing is served without it.
+    Raises `AgentLoadError` for one that cannot be read."""
+    is_project = target is not None and target.endswith(".json")
+    return is_project and read_project(Path(str(target))).auth is not None
+
+
 @asynccontextmanager
 async def open_embeddings(named: str) -> AsyncIterator[Any]:
     """The embeddings of a store, as a setting names them, for as long as the context is entered:

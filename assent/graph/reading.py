@@ -7,8 +7,12 @@ thread's head is read.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from langchain_core.runnables import RunnableConfig
-from langgraph.types import StateSnapshot
+from langgraph._internal._constants import TASKS
+from langgraph.types import Send, StateSnapshot
 
 from assent.core.errors import AssentError
 from assent.graph.checkpoints import at_checkpoint, saver_of
@@ -30,3 +34,11 @@ async def read_state(
             raise
         # At a checkpoint that is named, LangGraph applies no writes. It does in its subgraphs.
         return await agent.aget_state(at_checkpoint(config, saved.checkpoint["id"]))
+
+
+async def sent_at(agent: Agent, config: RunnableConfig) -> Sequence[Any]:
+    """The values that nodes were sent by a `Send` at this checkpoint, in their order. A state does
+    not show them."""
+    saved = await saver_of(agent).aget_tuple(config)
+    sends = saved.checkpoint["channel_values"].get(TASKS, ()) if saved else ()
+    return [send.arg for send in sends if isinstance(send, Send)]

@@ -18,8 +18,9 @@ def state_types(graph: Pregel[Any, Any, Any, Any]) -> set[tuple[str, ...]]:
     declared, so they are missing.
     """
     types: set[tuple[str, ...]] = set()
-    graphs: list[Any] = [graph, *dict(graph.get_subgraphs(recurse=True)).values()]
-    for each in graphs:
+    inner = dict(graph.get_subgraphs(recurse=True)).values()
+    # A graph of another server is one as well, and its state is stored there.
+    for each in (graph, *(each for each in inner if isinstance(each, Pregel))):
         types |= build_serde_allowlist(schemas=_schemas(each), channels=dict(each.channels))
     return types
 

@@ -1,9 +1,5 @@
-"""The channels of notifications: signed webhooks, chat and mail through Apprise, and notifiers of
-the operator's own.
-
-People get plain text. Whatever the model wrote comes last in it and is labelled, and invisible
-characters are shown as escapes.
-"""
+"""The channels of notifications: signed webhooks, Slack, other chats and mail through Apprise, and
+notifiers of the operator's own."""
 
 from __future__ import annotations
 
@@ -17,40 +13,31 @@ from typing import Any
 from assent.core.addresses import Egress
 from assent.core.clock import Clock
 from assent.core.errors import ConfigurationError
-from assent.core.json import Json, JsonObject, encode_json
-from assent.core.text import (
-    is_shortened,
-    look_alike_warnings,
-    pretty,
-    shortened,
-    unseen,
-    visible,
-)
-from assent.notify.audit_head import AUDIT_HEAD
+from assent.core.json import encode_json
 from assent.notify.endpoints import Endpoint
 from assent.notify.links import LinkKey
 from assent.notify.notifier import Message, NotDelivered, Notifier
-from assent.notify.outbox import ASKING_EVENTS
 from assent.notify.reaching import Reach
+from assent.notify.slack import Slack
+from assent.notify.texts import texts
 from assent.notify.webhooks import WebhookSender
 
 CHAT_SECONDS = 30.0
 """The time limit of Apprise."""
 
-MAX_TEXT_CHARACTERS = 2_500
-"""The size of the arguments in a text. Chats cut or refuse messages of more than about 4,000."""
-
-MAX_PREVIEW_CHARACTERS = 700
-"""The size of the preview in a text. The page behind the link shows all of it."""
-
 
 def make_notifiers(
-    endpoints: Sequence[Endpoint], clock: Clock, reach: Reach, *, links: LinkKey | None = None
+    endpoints: Sequence[Endpoint],
+    clock: Clock,
+    reach: Reach,
+    *,
+    links: LinkKey | None = None,
+    slack: Slack | None = None,
 ) -> Mapping[str, Notifier]:
     """A notifier for each endpoint, by its name.
 
     Raises `ConfigurationError`, also for an endpoint with a recipient on a server that cannot make
-    links.
+    links, and for one in Slack on a server that has no app there.
     """
     notifiers: dict[str, Notifier] = {}
     for endpoint in endpoints:
@@ -62,6 +49,13 @@ def make_notifiers(
         if endpoint.target is not None:
             sender = WebhookSender(endpoint.target, reach)
             notifiers[endpoint.name] = WebhookNotifier(sender, clock)
+        elif endpoint.slack:
+            if slack is None:
+                raise ConfigurationError(
+                    f"The endpoint '{endpoint.name}' is a channel in Slack, and the configuration "
+                    "has no section 'slack', which says what app posts there. Write one."
+                )
+            notifiers[endpoint.name] = slack.notifier(endpoint)
         elif endpoint.notifier:
             notifiers[endpoint.name] = load_notifier(endpoint.notifier)
         else:
@@ -161,85 +155,3 @@ def load_notifier(named: str) -> Notifier:
             "Give it one: async def notify(self, message)."
         )
     return notifier
-
-
-# ── texts for people ──────────────────────────────────────────────────────────────────────────────
-
-_TITLES = {
-    "approval_required": "Approval needed",
-    "approval_edited": "Approval needed for other arguments",
-    "approval_reminder": "Approval still needed",
-    "approval_escalated": "Approval needed, as nobody decided in time",
-    "approval_delegated": "Approval handed on",
-    "approval_decided": "Decided",
-    "approval_voted": "A vote",
-    "approval_withdrawn": "A vote was taken back",
-    "approval_commented": "A comment",
-    "approval_expired": "Nobody decided in time",
-    "approval_cancelled": "Approval no longer needed",
-    "approval_superseded": "Approval no longer valid",
-}
-
-
-def texts(message: Message) -> tuple[str, str]:
-    """The title and the body of a message, for people."""
-    if message.type == AUDIT_HEAD:
-        head = message.data["head"]
-        return "Head of the audit chain", f"{head['number']}:{head['mac']}\nat {head['at']}"
-
-    approval, event = message.data.get("approval", {}), message.data.get("event", {})
-    subject = approval.get("tool") or event.get("tool") or approval.get("node") or "a question"
-    title = f"{_TITLES.get(message.type, message.type)}: {_line(subject)}"
-
-    lines = [f"{label}: {_line(value)}" for label, value in _facts(approval, event) if value]
-    if message.link:
-        lines.append(f"Decide: {message.link}")
-
-    preview = approval.get("preview")
-    if preview is not None and message.type in ASKING_EVENTS:
-        is_node = approval.get("kind") == "node"
-        title_of_preview = "The state that it is about to see (from the graph):"
-        lines += [
-            "",
-            title_of_preview if is_node else "What it would do (from the tool):",
-            _indented(preview, MAX_PREVIEW_CHARACTERS),
-        ]
-
-    args = event.get("args", approval.get("args"))
-    if args is not None:
-        block = _indented(args, MAX_TEXT_CHARACTERS)
-        lines += ["", "Arguments (written by the model):", block]
-    if hidden := unseen(args):
-        lines.append(f"Careful: {hidden} hidden character(s) in them are shown as \\u….")
-    if note := approval.get("conversation", {}).get("warning"):
-        lines.append(f"Careful: {note}")
-    lines += [f"Careful: {warning}" for warning in look_alike_warnings(args, "args")]
-    return title, "\n".join(lines)
-
-
-def _facts(approval: JsonObject, event: JsonObject) -> list[tuple[str, Json]]:
-    decision = approval.get("decision") or {}
-    return [
-        ("Agent", approval.get("agent")),
-        ("Asked by", approval.get("requested_by")),
-        ("Decision", event.get("decision") or decision.get("type")),
-        ("By", event.get("by") or approval.get("decided_by")),
-        ("To", event.get("to") or event.get("role")),
-        ("Reason", event.get("reason")),
-        ("Until", event.get("expires_at") or approval.get("expires_at")),
-        ("Approval", approval.get("approval_id") or event.get("approval_id")),
-        ("Thread", approval.get("thread_id") or event.get("thread_id")),
-        ("SHA-256", approval.get("digest")),
-    ]
-
-
-def _line(value: Json) -> str:
-    text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    return visible(text[:300], keep="")
-
-
-def _indented(value: Json, most: int) -> str:
-    text = visible(value if is_shortened(value) else pretty(value))
-    if len(text) > most:
-        text = shortened(text, most)
-    return "\n".join(f"    {line}" for line in text.splitlines())

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -21,8 +21,8 @@ from assent.core.clock import Clock
 from assent.core.errors import Conflict, NotFound, Tampered, Unavailable
 from assent.core.rows import Notification, NotificationStatus
 from assent.notify.links import LinkKey
-from assent.notify.notifier import Message, NotDelivered, Notifier
-from assent.notify.outbox import data_of
+from assent.notify.notifier import Message, NotDelivered, Notifier, Receipt
+from assent.notify.outbox import LINK_ID, RECEIPT, data_of
 from assent.storage.base import Change, Storage
 
 log = structlog.get_logger(__name__)
@@ -165,7 +165,8 @@ class Dispatcher:
             if not due:
                 break
             # Each of them finishes, also if another fails.
-            outcomes = await asyncio.gather(*map(self._deliver, due), return_exceptions=True)
+            of_each = map(self._deliver_in_order, by_approval(due))
+            outcomes = await asyncio.gather(*of_each, return_exceptions=True)
             for error in outcomes:
                 if error is not None:
                     raise error
@@ -176,6 +177,10 @@ class Dispatcher:
         wait = (next_at - self._clock.now()).total_seconds()
         return min(max(wait, SOON_SECONDS), POLL_SECONDS)
 
+    async def _deliver_in_order(self, rows: Sequence[Notification]) -> None:
+        for row in rows:
+            await self._deliver(row)
+
     async def _deliver(self, row: Notification) -> None:
         message = Message(
             id=row.notification_id,
@@ -184,43 +189,50 @@ class Dispatcher:
             at=row.created_at,
             data=data_of(row),
             link=await self._link(row),
+            approval_id=row.approval_id,
         )
-        failure = await self._attempt(message)
-        if failure is None:
-            await self._store(self._delivered(row))
+        try:
+            receipt = await self._attempt(message)
+        except NotDelivered as failure:
+            await self._store(self._failed(row, str(failure)))
         else:
-            await self._store(self._failed(row, failure))
+            await self._store(self._delivered(row, receipt))
 
     async def _link(self, row: Notification) -> str:
-        if self._links is None or "link_id" not in row.payload:
+        if self._links is None or LINK_ID not in row.payload:
             return ""
         try:
-            link = await self._storage.link(str(row.payload["link_id"]))
+            link = await self._storage.link(str(row.payload[LINK_ID]))
         except Tampered:
             return ""
         return "" if link is None else self._links.url(link)
 
-    async def _attempt(self, message: Message) -> str | None:
-        """Try to deliver. Returns the reason of a failure, as a sentence."""
+    async def _attempt(self, message: Message) -> Receipt | None:
+        """Try to deliver. Raises `NotDelivered`, whatever the notifier raises."""
         try:
             async with asyncio.timeout(ATTEMPT_SECONDS):
-                await self._notifiers[message.endpoint].notify(message)
-        except NotDelivered as error:
-            return str(error)
+                receipt = await self._notifiers[message.endpoint].notify(message)
+        except NotDelivered:
+            raise
         except TimeoutError:
-            return f"It took more than {ATTEMPT_SECONDS:g} seconds."
+            raise NotDelivered(f"It took more than {ATTEMPT_SECONDS:g} seconds.") from None
         except Exception as error:
             # The author of a notifier of one's own needs the traceback.
             log.exception(
                 "a notifier failed", endpoint=message.endpoint, notification_id=message.id
             )
             name = type(error).__name__
-            return f"Its notifier failed with {name}. The server's log has the details."
-        return None
+            raise NotDelivered(
+                f"Its notifier failed with {name}. The server's log has the details."
+            ) from None
+        # A notifier of somebody's own may return whatever it likes.
+        return receipt if isinstance(receipt, Receipt) else None
 
-    def _delivered(self, row: Notification) -> Notification:
+    def _delivered(self, row: Notification, receipt: Receipt | None) -> Notification:
+        kept = {} if receipt is None else {RECEIPT: receipt.place}
         return replace(
             row,
+            payload={**row.payload, **kept},
             status=NotificationStatus.DELIVERED,
             next_at=None,
             last_error=None,
@@ -263,3 +275,12 @@ class Dispatcher:
             log.warning(
                 "notifications wait for an endpoint that is not configured", endpoint=endpoint
             )
+
+
+def by_approval(due: Iterable[Notification]) -> Collection[Sequence[Notification]]:
+    """The notifications of each approval, in the order in which they were made: what is said of it
+    last is to arrive last."""
+    grouped: dict[str, list[Notification]] = {}
+    for row in sorted(due, key=lambda row: (row.created_at, row.notification_id)):
+        grouped.setdefault(row.approval_id, []).append(row)
+    return grouped.values()

@@ -19,6 +19,7 @@ from assent.core.approval import Approval, ApprovalKind
 from assent.core.audit import AuditAction, AuditEntry, Authentication
 from assent.core.clock import time_text
 from assent.core.errors import Gone, InvalidRequest, NotFound, Superseded
+from assent.core.keys import same
 from assent.core.rows import Link
 from assent.storage.base import Change, Storage
 
@@ -51,7 +52,7 @@ class LinkKey:
         link = await storage.link(link_id)
         # An unknown link takes the same time.
         expected = token(link or _UNKNOWN, self.secret).partition(".")[2]
-        if not hmac.compare_digest(mac.encode(), expected.encode()) or link is None:
+        if not same(mac, expected) or link is None:
             raise NotFound("There is no such link.")
         return link
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from assent.core.json import Json
+from assent.core.json import Json, JsonObject
 
 
 class NotDelivered(Exception):
@@ -21,6 +21,7 @@ class Message:
 
     `id` is the same at every attempt. `type` is the type of the event, and `data` holds the
     `approval` and the `event`. `link` lets the endpoint's recipient decide; "" if there is none.
+    `approval_id` is "" if it is about none.
     """
 
     id: str
@@ -29,10 +30,18 @@ class Message:
     at: datetime
     data: Mapping[str, Json]
     link: str = field(default="", repr=False)
+    approval_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The `place` of a message, which is kept with its notification."""
+
+    place: JsonObject
 
 
 class Notifier(Protocol):
     """Sends messages to one endpoint. The configuration may name one of your own."""
 
-    async def notify(self, message: Message) -> None:
+    async def notify(self, message: Message) -> Receipt | None:
         """Send the message. Raise to have it retried; a `NotDelivered` says why."""

@@ -7,9 +7,9 @@ answer delays no decision.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from typing import Any, cast
+from typing import cast
 
 import msgspec
 
@@ -23,6 +23,7 @@ from assent.core.text import shortened
 from assent.notify.endpoints import Endpoint
 from assent.notify.links import decisions_by_link, new_link
 from assent.storage.base import Change, Storage
+from assent.storage.wrapped import Wrapped
 
 MAX_PAYLOAD_BYTES = 62 * 1024
 """The size of a payload as JSON. With its envelope and a link it stays within 64 KiB."""
@@ -40,6 +41,10 @@ ASKING_EVENTS = frozenset(
 )
 """Events that may ask somebody to decide. An endpoint's recipient gets a link with them."""
 
+LINK_ID = "link_id"
+RECEIPT = "receipt"
+"""Fields of a payload that receivers do not see: the id of its link, and where its message is."""
+
 
 def with_outbox(
     storage: Storage, endpoints: Sequence[Endpoint], clock: Clock, on_stored: Callable[[], None]
@@ -51,25 +56,26 @@ def with_outbox(
     return cast(Storage, _Outbox(storage, endpoints, clock, on_stored)) if endpoints else storage
 
 
-@dataclass(frozen=True, eq=False)
-class _Outbox:
-    """Delegates to the storage, except for `commit`."""
-
-    inner: Storage
-    endpoints: Sequence[Endpoint]
-    clock: Clock
-    on_stored: Callable[[], None]
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.inner, name)
+class _Outbox(Wrapped):
+    def __init__(
+        self,
+        inner: Storage,
+        endpoints: Sequence[Endpoint],
+        clock: Clock,
+        on_stored: Callable[[], None],
+    ) -> None:
+        super().__init__(inner)
+        self._endpoints = endpoints
+        self._clock = clock
+        self._on_stored = on_stored
 
     async def commit(self, change: Change) -> tuple[int, ...]:
-        rows = notifications_for(change, self.endpoints, self.clock.now(), self.clock.new_id)
+        rows = notifications_for(change, self._endpoints, self._clock.now(), self._clock.new_id)
         if not rows:
             return await self.inner.commit(change)
 
         numbers = await self.inner.commit(replace(change, rows=(*change.rows, *rows)))
-        self.on_stored()
+        self._on_stored()
         return numbers
 
 
@@ -122,7 +128,7 @@ def _rows_for(
         link = new_link(
             approval, endpoint.recipient, link_id=new_id(), now=now, by=f"notify:{endpoint.name}"
         )
-        payload["link_id"] = link.link_id
+        payload[LINK_ID] = link.link_id
         yield link
     yield Notification(
         notification_id=new_id(),
@@ -197,5 +203,6 @@ def _bounded(payload: JsonObject) -> JsonObject:
 
 
 def data_of(notification: Notification) -> JsonObject:
-    """The payload as receivers see it: without the id of the link."""
-    return {name: value for name, value in notification.payload.items() if name != "link_id"}
+    """The payload as receivers see it."""
+    hidden = (LINK_ID, RECEIPT)
+    return {name: value for name, value in notification.payload.items() if name not in hidden}

@@ -69,7 +69,7 @@ class Reach:
     """Sends requests to where the rules of addresses and the `egress` let them. Made by `open`."""
 
     egress: Egress
-    _transport: httpx.AsyncHTTPTransport
+    _transport: httpx.AsyncBaseTransport
     _resolve: Resolve
     _total_seconds: float
 
@@ -85,10 +85,7 @@ class Reach:
     ) -> AsyncIterator[Reach]:
         """Send until the context is left. Tests pass a resolver, a transport that trusts their
         certificates, or less time."""
-        # Connections are made to addresses. One that is kept alive could be taken for another
-        # name's at the same address.
-        limits = httpx.Limits(max_keepalive_connections=0)
-        async with transport or httpx.AsyncHTTPTransport(trust_env=False, limits=limits) as opened:
+        async with transport or _LateTransport() as opened:
             yield cls(egress, opened, resolve or resolve_by_system, total_seconds)
 
     async def request(
@@ -171,6 +168,32 @@ class Reach:
                 "If it is meant to, list its host in ASSENT_EGRESS."
             )
         return addresses
+
+
+class _LateTransport(httpx.AsyncBaseTransport):
+    """A transport that is made for the first request: it reads the certificates of all authorities,
+    for 40 ms, and most servers send nothing."""
+
+    def __init__(self) -> None:
+        self._made: httpx.AsyncHTTPTransport | None = None
+        self._making = asyncio.Lock()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        async with self._making:
+            if self._made is None:
+                self._made = await asyncio.to_thread(_transport)
+        return await self._made.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        if self._made is not None:
+            await self._made.aclose()
+
+
+def _transport() -> httpx.AsyncHTTPTransport:
+    # Connections are made to addresses. One that is kept alive could be taken for another name's at
+    # the same address.
+    limits = httpx.Limits(max_keepalive_connections=0)
+    return httpx.AsyncHTTPTransport(trust_env=False, limits=limits)
 
 
 async def resolve_by_system(host: str, port: int) -> Sequence[str]:

@@ -17,19 +17,20 @@ from assent.approvals.decide import Decider, Verdict, pending_approvals, stored_
 from assent.approvals.idempotency import Key
 from assent.approvals.people import People, check_alone
 from assent.approvals.rules import PersonalAction
-from assent.core.access import EVERYTHING, Sight
+from assent.core.access import APPROVES_ALL, APPROVES_NOTHING, EVERYTHING, Owner, Sight
 from assent.core.approval import Approval, Outcome
-from assent.core.audit import Actor
+from assent.core.audit import LOCAL, Actor, Authentication
 from assent.core.clock import Clock
 from assent.core.errors import NotFound, Tampered
 from assent.core.grant import Bound, Grant
 from assent.core.policy import Person, Policy, PolicyBook
-from assent.core.rows import Thread, Timer
+from assent.core.rows import Link, Thread, Timer
 from assent.graph.breakpoints import Breakpoints
 from assent.graph.kinds import Agent, first_of, gate_of
 from assent.runs.distrust import distrust
 from assent.runs.engine import Engine
 from assent.runs.inspection import AgentInspector, check_tool
+from assent.runs.keys import keys_of
 from assent.runs.shielding import shielded
 from assent.storage.base import Storage
 
@@ -149,6 +150,25 @@ class Approvals:
     def person(self, by: Actor) -> Person:
         """The person who does something, with the roles that they do it with."""
         return self.people.acting(by)
+
+    async def recipient(self, link: Link, approval: Approval) -> Actor:
+        """The person in whose name the link to the approval decides. Whoever made it for them has
+        seen it too. Their word counts while both could approve such calls with what else they are
+        known by: so a link is worth nothing once that was withdrawn."""
+        now, tenant = self._clock.now(), approval.tenant
+        makers = {link.created_by} - {"", LOCAL, link.recipient}
+        counts = True
+        for name in (link.recipient, *makers):
+            owner = Owner(name, tenant)
+            keys = await keys_of(self._storage, self.people, owner)
+            counts &= self.people.approves_unasked(owner, keys, now).takes(approval)
+        return Actor(
+            link.recipient,
+            Authentication.SIGNED_LINK,
+            tenant=tenant,
+            approves=APPROVES_ALL if counts else APPROVES_NOTHING,
+            known_to=tuple(makers),
+        )
 
     # ── grants ────────────────────────────────────────────────────────────────────────────────────
 

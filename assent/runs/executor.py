@@ -17,6 +17,7 @@ from msgspec import structs
 from pydantic import ValidationError
 
 from assent.approvals.people import People
+from assent.core.access import Owner
 from assent.core.approval import Approval, ApprovalKind
 from assent.core.clock import Clock
 from assent.core.errors import AssentError, Conflict, NotFound, Tampered, Unavailable
@@ -49,7 +50,9 @@ from assent.runs.budgets import Budgets, Limit, budget_question, limit_message, 
 from assent.runs.distrust import check_trusted
 from assent.runs.emitter import PROGRESS_TYPES, RunLog, RunProgress, UsageCounter, past_events
 from assent.runs.engine import Ending, Executor, HeldRun, RecoveryState, RunDrained, log_of
+from assent.runs.givers import Givers
 from assent.runs.inputs import Shapes, TaskModels, add_given_config, check_given, shapes_of
+from assent.runs.keys import may_run
 from assent.runs.ledger import StoredEffects, StoredOutcomes
 from assent.runs.metering import BUDGET_STOP, MARGIN_SECONDS, Meter, Metering, Terms, watch_time
 from assent.runs.planning import Planner
@@ -165,6 +168,10 @@ class GraphExecutor(Executor):
         """Do what there is to do, as far as the run's budgets allow."""
         if work.terms.refusal is not None:
             return await self._stopped(work, refusal_message(work.terms.refusal))
+        if not await self._may_begin(work.held.run):
+            return await self._stopped(
+                work, f"'{work.held.run.owner}' may not run agents any more."
+            )
         if work.meter.limits:
             ending = await self._check_budgets_first(work)
             if ending is not None:
@@ -197,6 +204,13 @@ class GraphExecutor(Executor):
                 # LangGraph keeps nothing of an answer that its `interrupt()` does not take.
                 shown.invalid = f"The graph did not take the answer: {problems_in(error)}."
         return await self._ended(work, shown, drained=drained, ran=not plan.ended)
+
+    async def _may_begin(self, run: Run) -> bool:
+        """False for a run that was put off, if whoever asked for it may not run agents by now."""
+        if run.due_at is None or run.attempt > 1:
+            return True
+        owner = Owner(run.owner, run.tenant)
+        return await may_run(self._storage, self._people, owner, self._clock.now())
 
     async def _check_budgets_first(self, work: Work) -> Ending | None:
         """The run's ending, if its budgets leave it nothing to begin with."""
@@ -348,12 +362,16 @@ class GraphExecutor(Executor):
             # Other runs use the same grants, so they are read at each attempt to commit.
             tools = {approval.tool for approval in pending}
             found = await self._storage.open_grants(run.tenant, run.agent, tools, now)
-            grants = [grant for grant in found if self._people.may_still_grant(grant)]
+            givers = await Givers.of(found, self._storage, self._people, now)
             under = outcome.AskedUnder(
-                conversation=conversation, grants=grants, next_run=self._clock.new_id()
+                conversation=conversation,
+                grants=found,
+                why_no_vote=givers.why_no_vote,
+                next_run=self._clock.new_id(),
             )
             run = replace(run, usage=usage, budget=budget)
-            return outcome.paused(thread, run, pending, head, now, under, interrupts)
+            change = outcome.paused(thread, run, pending, head, now, under, interrupts)
+            return givers.holding(change)
 
         return ending
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 from msgspec import structs
 
@@ -23,6 +23,7 @@ from assent.core.events import ApprovalEvent, Event, RunEvent
 from assent.core.logs import feed_of_agent, feed_of_user
 from assent.core.rows import Row, Run
 from assent.storage.base import Change, Storage
+from assent.storage.wrapped import Wrapped
 
 
 def with_feeds(storage: Storage) -> Storage:
@@ -30,20 +31,12 @@ def with_feeds(storage: Storage) -> Storage:
     return cast(Storage, _Feeding(storage))
 
 
-class _Feeding:
-    """Delegates to the storage, except for `commit`."""
-
-    def __init__(self, storage: Storage) -> None:
-        self._storage = storage
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._storage, name)
-
+class _Feeding(Wrapped):
     async def commit(self, change: Change) -> tuple[int, ...]:
         copies = tuple(copies_for(change))
         if not copies:
-            return await self._storage.commit(change)
-        numbers = await self._storage.commit(replace(change, events=(*change.events, *copies)))
+            return await self.inner.commit(change)
+        numbers = await self.inner.commit(replace(change, events=(*change.events, *copies)))
         return numbers[: len(change.events)]
 
 

@@ -255,7 +255,9 @@ async def replay_run(following: Following, run: Run) -> Batches:
         stored = await storage.run(run_id)
         ended = stored is None or stored.status not in UNFINISHED
         going_on = stored.next_run if stored else None
-        while not following.is_stopped and (entries := await following.read(run_id=run_id)):
+        while not following.is_stopped and (
+            entries := await following.read(run_id=run_id, types=following.types)
+        ):
             yield entries
             if entries[-1].type in TERMINAL_TYPES:
                 ended, going_on = True, _next_run(entries[-1])

@@ -3,21 +3,23 @@ decisions fit it, and what other arguments of a call would need."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import structlog
 from langchain_core.messages import ToolCall
 from msgspec.structs import replace
 
 from assent.approvals.decide import Inspection
 from assent.approvals.people import People
 from assent.approvals.rules import Requirement
+from assent.core.access import role_of
 from assent.core.approval import Approval, ApprovalKind
 from assent.core.decisions import DECISION_TYPES, Decision
 from assent.core.digest import call_digest
 from assent.core.errors import ConfigurationError, NotFound
 from assent.core.json import Json
-from assent.core.policy import PolicyBook
+from assent.core.policy import Policy, PolicyBook
 from assent.core.rows import Thread
 from assent.core.run_input import given_in
 from assent.graph.breakpoints import Breakpoints
@@ -27,6 +29,8 @@ from assent.graph.kinds import Agent, gate_of
 from assent.runs.budgets import check_grant
 from assent.runs.states import thread_config
 from assent.storage.base import Storage
+
+log = structlog.get_logger(__name__)
 
 
 def check_policies(policies: PolicyBook, agents: Mapping[str, Agent]) -> None:
@@ -54,17 +58,44 @@ def check_people(people: People, policies: PolicyBook, agents: Mapping[str, Agen
     """Raise `ConfigurationError` for a policy that these people can never meet. Policies that a
     predicate or a subgraph has are not known yet; their approvals say it."""
     for name, agent in agents.items():
-        gate = gate_of(agent)
-        written = gate.rules.policies if gate else {}
-        rules = policies.agents.get(name)
-        for tool in sorted({*written, *(rules.tools if rules else ())}):
-            why = people.why_unmet(policies.policy(name, tool, written.get(tool)))
+        for tool, policy in _known(name, agent, policies):
+            why = people.why_unmet(policy)
             if why is not None:
                 where = f"the agent '{name}' for its tool '{tool}'"
                 raise ConfigurationError(
                     f"Nobody can meet the policy of {where}. {why} "
                     "Give more people the role or a key, or ask others."
                 )
+
+
+def log_roles_of_rights(policies: PolicyBook, agents: Mapping[str, Agent]) -> None:
+    """Log the roles that give rights and that a policy asks. It may be meant, and so is no reason
+    to refuse the policy; but people have these roles for other reasons, most of them by default."""
+    for name, agent in agents.items():
+        # The tool "" is any other.
+        known = [*_known(name, agent, policies), ("", policies.policy(name, "", None))]
+        tools: dict[str, list[str]] = {}
+        for tool, policy in known:
+            for role in filter(role_of, policy.asked(len(policy.escalation))[0]):
+                tools.setdefault(role, []).append(tool)
+        for role in sorted(tools):
+            log.warning(
+                "a policy asks a role that gives rights",
+                agent=name,
+                tools=sorted(filter(None, tools[role])),
+                role=role,
+                reason=f"It asks everybody who has '{role}', for whatever reason. Ask a role of "
+                "policies, such as 'lead', and give it to those who are meant.",
+            )
+
+
+def _known(name: str, agent: Agent, policies: PolicyBook) -> Iterator[tuple[str, Policy]]:
+    """The policies that are known before anything is asked, each with its tool."""
+    gate = gate_of(agent)
+    written = gate.rules.policies if gate else {}
+    rules = policies.agents.get(name)
+    for tool in sorted({*written, *(rules.tools if rules else ())}):
+        yield tool, policies.policy(name, tool, written.get(tool))
 
 
 def check_tool(agent: Agent, name: str, tool: str) -> None:

@@ -11,20 +11,19 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import msgspec
-import structlog
 
-from assent.core.access import Owner, role_of
+from assent.approvals.people import People
+from assent.core.access import Owner, Right, misspelt, rights_of, role_of, roles_there_are
 from assent.core.audit import Actor, AuditAction, AuditEntry
 from assent.core.clock import Clock, time_text
-from assent.core.errors import Conflict, InvalidRequest, NotFound, Tampered
+from assent.core.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from assent.core.json import Json, JsonObject
-from assent.core.keys import Pepper, Random, key_id_in, new_key, same
-from assent.core.names import MAX_NAME, folded, is_tenant, why_no_name
+from assent.core.keys import Pepper, Random, new_key, same
+from assent.core.names import MAX_NAME, is_tenant, reads_as_one, why_no_name
 from assent.core.rows import ApiKey, Session
 from assent.core.text import visible
+from assent.runs.proofs import proven
 from assent.storage.base import Change, Storage, all_rows
-
-log = structlog.get_logger(__name__)
 
 USE = "key"
 """The use by which macs and proofs of keys differ from those of other secrets."""
@@ -60,10 +59,14 @@ class Keys:
         expires_at: datetime | None = None,
         note: str = "",
         beside: Collection[str] = (),
+        by_key: str | None = None,
     ) -> MadeKey:
         """Make a key for the owner. `made_by` is who learns its text by a request; whoever has the
         server's machine is not named. The names of people who are known by something else are
-        `beside`. Raises `InvalidRequest`."""
+        `beside`. It is asked for by the key with the id `by_key`, if by one that is stored.
+
+        Raises `InvalidRequest`, and `Forbidden` if that key is over.
+        """
         now = self.clock.now()
         check_owner(owner)
         await self._check_apart(owner.name, beside)
@@ -87,36 +90,46 @@ class Keys:
         )
         row = replace(row, proof=self._proof(row))
         entry = self._entry(AuditAction.KEY_MADE, row, by, roles=list(row.roles), made_by=made_by)
-        await self.storage.commit(Change(rows=(row,), audit=(entry,)))
+        change = Change(rows=(row,), audit=(entry,))
+        if by_key is None:
+            await self.storage.commit(change)
+        else:
+            await self._commit_by(by_key, change)
         return MadeKey(row, made.text)
+
+    async def _commit_by(self, key_id: str, change: Change) -> None:
+        """Commit what is asked for by this key while it is good: one that is revoked at the same
+        moment leaves no other behind."""
+        while True:
+            row = await self.read(key_id)
+            if row is None or not self.is_good(row):
+                raise Forbidden("Your key was revoked, or has ended, so it makes no other.")
+            try:
+                await self.storage.commit(replace(change, unchanged=(row,)))
+            except Conflict:
+                # It was used meanwhile, or revoked.
+                continue
+            return
 
     async def _check_apart(self, name: str, beside: Collection[str]) -> None:
         """Raise `InvalidRequest` if somebody else has a name that reads the same: they would be two
         people, and be taken for one."""
         for other in {*beside, *(row.person for row in await self.of())}:
-            if other != name and folded(other) == folded(name):
+            if other != name and reads_as_one(other, name):
                 raise InvalidRequest(
                     f"There is a '{visible(other)}' already, and '{visible(name)}' reads the same. "
                     "Write it in the same way, or give them another name."
                 )
 
-    async def known(self, text: str) -> ApiKey | None:
-        """The key with this text, if there is one and it is good. A text that is none of ours costs
-        no look at the storage."""
-        key_id = key_id_in(text)
-        row = None if key_id is None else await self.read(key_id)
-        return row if row is not None and self.is_of(row, text) and self.is_good(row) else None
-
     async def read(self, key_id: str) -> ApiKey | None:
         """The key's row, good or not; None if there is none that was made with our pepper."""
-        try:
-            row = await self.storage.api_key(key_id)
-        except Tampered as error:
-            log.error("a stored value was tampered with", **error.details)
-            return None
-        if row is None or not same(self._proof(row), row.proof):
-            return None
-        return row
+        return await proven(self.storage.api_key(key_id), self._proof)
+
+    async def made_otherwise(self) -> int:
+        """The number of good keys that were made with another pepper, and so are known to
+        nobody."""
+        good = filter(self.is_good, await self.of())
+        return sum(1 for row in good if not same(self._proof(row), row.proof))
 
     def is_of(self, row: ApiKey, text: str) -> bool:
         """True if the row is of the key with this text."""
@@ -152,6 +165,14 @@ class Keys:
                 continue
             return revoked
 
+    async def revoke_all(self, owner: Owner, by: Actor) -> list[ApiKey]:
+        """Revoke every key of the person; those that were revoked."""
+        revoked: list[ApiKey] = []
+        # One of them may have made another before it was revoked.
+        while good := [row for row in await self.of(owner) if row.revoked_at is None]:
+            revoked += [await self.revoke(row.key_id, by) for row in good]
+        return revoked
+
     async def of(self, owner: Owner | None = None) -> list[ApiKey]:
         """All keys, or those of one person, newest first."""
         return await all_rows(self.storage.api_keys, owner=owner)
@@ -184,6 +205,29 @@ class Keys:
             tenant=row.tenant,
             detail={"key_id": row.key_id, "person": row.person, **detail},
         )
+
+
+async def keys_of(storage: Storage, people: People, owner: Owner) -> list[ApiKey]:
+    """All keys of the person, whichever of their names they were made for, and also those that are
+    over."""
+    found: list[ApiKey] = []
+    for name in people.names_of(owner.name):
+        found += await all_rows(storage.api_keys, owner=Owner(name, owner.tenant))
+    return found
+
+
+async def may_run(storage: Storage, people: People, owner: Owner, now: datetime) -> bool:
+    """False for a person who is known here and may not run agents any more: by the roles that the
+    operator has given to the name, or because none of their keys is good any more."""
+    given = people.roles_of(owner.name)
+    keys = await keys_of(storage, people, owner)
+    if not given and not keys:
+        return True
+    good = [key for key in keys if key.is_good(now)]
+    if not given and not good and owner.name not in people.having_keys:
+        return False
+    roles = given.union(*(key.roles for key in good))
+    return Right.RUN in rights_of(roles if any(map(role_of, roles)) else people.default)
 
 
 def credential_of(row: ApiKey) -> str:
@@ -220,10 +264,7 @@ def check_roles(roles: Collection[str]) -> None:
         raise InvalidRequest(f"A key has at most {MAX_ROLES} roles.")
     for role in roles:
         is_text = 1 <= len(role) <= MAX_NAME and role.isprintable() and "," not in role
-        misspelt = role.partition(":")[0].strip() == "approver" and role_of(role) is None
-        if not is_text or misspelt:
+        if not is_text or misspelt(role) is not None:
             raise InvalidRequest(
-                f"'{visible(role[:MAX_NAME])}' is no role. There are viewer, operator, approver, "
-                "auditor and admin, approver:tool:<tool> and approver:role:<role>, and the roles "
-                "of policies."
+                f"'{visible(role[:MAX_NAME])}' is no role. {roles_there_are(role)}"
             )

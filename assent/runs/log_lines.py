@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, NamedTuple, TypeAlias, cast
+from typing import Literal, NamedTuple, TypeAlias, cast
 
 import structlog
 
@@ -38,6 +38,7 @@ from assent.core.events import (
 from assent.core.json import JsonObject
 from assent.core.rows import Notification, NotificationStatus, Run
 from assent.storage.base import Change, Storage
+from assent.storage.wrapped import Wrapped
 
 log = structlog.get_logger(__name__)
 
@@ -86,24 +87,19 @@ def with_log_lines(storage: Storage, people: People = People()) -> Storage:
     return cast(Storage, _Logging(storage, people))
 
 
-class _Logging:
-    """Delegates to the storage, except for `commit` and `distrust`."""
-
-    def __init__(self, storage: Storage, people: People) -> None:
-        self._storage = storage
+class _Logging(Wrapped):
+    def __init__(self, inner: Storage, people: People) -> None:
+        super().__init__(inner)
         self._people = people
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._storage, name)
-
     async def commit(self, change: Change) -> tuple[int, ...]:
-        numbers = await self._storage.commit(change)
+        numbers = await self.inner.commit(change)
         for level, event, values in log_lines(change, self._people):
             getattr(log, level)(event, **values)
         return numbers
 
     async def distrust(self, thread_id: str, reason: str, *, stopped: bool = False) -> None:
-        await self._storage.distrust(thread_id, reason, stopped=stopped)
+        await self.inner.distrust(thread_id, reason, stopped=stopped)
         if stopped:
             log.error("thread distrusted", thread_id=thread_id, reason=reason)
 

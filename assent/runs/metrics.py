@@ -10,14 +10,13 @@ from __future__ import annotations
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from typing import Any, cast
 
 from assent.approvals.feed import is_copy
 from assent.core.approval import Approval
 from assent.core.events import TERMINAL_TYPES, ApprovalDecided, Event, Usage, event_type
 from assent.core.rows import Run
 from assent.core.tally import LONG_SECONDS, Tally
-from assent.storage.base import Change, Storage
+from assent.storage.base import Change
 
 COUNTED_TOKENS = tuple(name for name in Usage.__struct_fields__ if name != "total_tokens")
 """The numbers of a run's usage that are tokens, but not their sum."""
@@ -59,7 +58,7 @@ class LoopLag:
 
 
 class Metrics:
-    """What was counted since the process began. `waiting_for_threads` are the sync nodes and tools
+    """The counts since the process began. `waiting_for_threads` are the sync nodes and tools
     that wait for a thread now, and `loop_lag` is None where nobody watches the loop."""
 
     def __init__(self) -> None:
@@ -118,24 +117,3 @@ class Metrics:
 def _counts(event: Event) -> bool:
     ends = isinstance(event, ApprovalDecided) or event_type(event) in TERMINAL_TYPES
     return ends and not is_copy(event)
-
-
-def with_metrics(storage: Storage, metrics: Metrics) -> Storage:
-    """The same storage, but each commit is also counted."""
-    return cast(Storage, _Counting(storage, metrics))
-
-
-class _Counting:
-    """Delegates to the storage, except for `commit`."""
-
-    def __init__(self, storage: Storage, metrics: Metrics) -> None:
-        self._storage = storage
-        self._metrics = metrics
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._storage, name)
-
-    async def commit(self, change: Change) -> tuple[int, ...]:
-        numbers = await self._storage.commit(change)
-        self._metrics.learn(change)
-        return numbers

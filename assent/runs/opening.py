@@ -23,9 +23,9 @@ from assent.runs.distrust import end_unreadable
 from assent.runs.engine import OnTimer
 from assent.runs.executor import GraphExecutor
 from assent.runs.inputs import shapes_of, task_models
-from assent.runs.inspection import check_people, check_policies
+from assent.runs.inspection import check_people, check_policies, log_roles_of_rights
 from assent.runs.loop_watch import watched_loop
-from assent.runs.metrics import LoopLag, Metrics, with_metrics
+from assent.runs.metrics import LoopLag, Metrics
 from assent.runs.recursion import RecursionLimits
 from assent.runs.schedules import SCHEDULE_TIMER
 from assent.runs.service import Runs
@@ -34,6 +34,7 @@ from assent.runs.uploads import UploadLimits, Uploads
 from assent.runs.worker import EmbeddedEngine
 from assent.storage.base import Caps, QueueLimits, Storage
 from assent.storage.store import StoreOptions
+from assent.storage.wrapped import told
 
 
 @asynccontextmanager
@@ -78,7 +79,7 @@ async def open_runs(
     """
     clock = clock or Clock()
     metrics = metrics or Metrics()
-    storage = with_metrics(storage, metrics)
+    storage = told(storage, metrics.learn)
     late = agents.store if isinstance(agents, Project) else None
     agents = {name: unwrapped(agent) for name, agent in agents.items()}
     check_agents("budget", budgets.agents, agents)
@@ -86,6 +87,7 @@ async def open_runs(
     recursion.check_highest()
     check_policies(policies, agents)
     check_people(people, policies, agents)
+    log_roles_of_rights(policies, agents)
     check_agents("configurable", configurable or {}, agents)
     check_agents("section of tasks", tasks or {}, agents)
     memory = storage.store(store)

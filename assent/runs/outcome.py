@@ -10,6 +10,7 @@ from msgspec import structs
 
 from assent.approvals.ask import ask_all, new_approval
 from assent.approvals.decide import going_on
+from assent.approvals.grants import WhyNoVote
 from assent.approvals.requesters import each_once
 from assent.core.approval import Approval, ApprovalKind
 from assent.core.events import (
@@ -33,10 +34,12 @@ from assent.storage.base import Change, together
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskedUnder:
     """The circumstances of a pause: the last turn of the `conversation` for people to read, the
-    standing `grants` that could answer, and the id of the run that goes on if they answer all."""
+    standing `grants` that could answer, the reason why one of them does not any more, and the id of
+    the run that goes on if they answer all."""
 
     conversation: Mapping[str, str] = field(default_factory=dict)
     grants: Sequence[Grant] = ()
+    why_no_vote: WhyNoVote = lambda grant, approval: ""
     next_run: str = ""
 
 
@@ -56,7 +59,7 @@ def paused(
         # A microsecond apart, so that lists by time keep the order in which the agent asks.
         at = now + timedelta(microseconds=place)
         new.append(new_approval(found, run, at, under.conversation))
-    asked, used_grants = ask_all(new, under.grants)
+    asked, used_grants = ask_all(new, under.grants, under.why_no_vote)
 
     ids = tuple(approval.approval_id for approval in pending)
     answered = {each.approval.approval_id for each in asked if not each.voted.approval.is_pending}

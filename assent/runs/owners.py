@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from msgspec import structs
 
@@ -13,7 +14,8 @@ from assent.core.approval import Approval, Delegation, Edited, Vote
 from assent.core.audit import LOCAL, AuditAction, AuditEntry, Authentication
 from assent.core.clock import Clock
 from assent.core.errors import InvalidRequest
-from assent.core.rows import File, Notification, Row, Run, Schedule, Thread
+from assent.core.grant import Grant
+from assent.core.rows import File, Link, Notification, Row, Run, Schedule, Thread
 from assent.storage.base import Change, Storage, all_pages, all_rows
 
 Owned = TypeVar("Owned", Thread, Run, Schedule)
@@ -21,21 +23,31 @@ Owned = TypeVar("Owned", Thread, Run, Schedule)
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """The number of threads, schedules and uploads that have another owner now."""
+    """The number of threads, schedules, uploads and standing grants that are somebody else's
+    now."""
 
     threads: int = 0
     schedules: int = 0
     uploads: int = 0
+    grants: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
     """Gives what one owner has to another, in a storage that no server works on.
 
-    Each thread goes in one change, with its runs, approvals and notifications and an entry in the
-    audit chain: so after a kill it can be done again, and does the rest. Wherever the name was
-    among those who asked, edited or voted, in the same tenant, the new one is: with four eyes they
-    are one person. The store, the feeds and standing grants stay with the old name.
+    Each thread goes in one change, with its runs, approvals, notifications and links and an entry
+    in the audit chain, and everything else in another one: so after a kill it can be done again,
+    and does the rest. Wherever the name was among those who asked, edited, voted or granted, in the
+    same tenant, the new one is: with four eyes they are one person. So links that were sent to the
+    old name, or by it, decide nothing any more: a link names its person for good.
+
+    Standing grants count on as the new owner's. Between tenants they are revoked, and so are those
+    of `local`, which everybody may have given.
+
+    What is only read again as it was stays as it is: the audit chain, the feeds of what happened,
+    and the answers to requests that may be sent again. So does what agents keep in the store, under
+    names that are theirs; and the keys of the old name, which are somebody's secrets.
     """
 
     storage: Storage
@@ -48,23 +60,26 @@ class Move:
         if self.source == self.target:
             raise InvalidRequest(f"'{self.source.name}' has all that already. Name another.")
         everybodys = self.storage.seen_by(Sight("tenant", self.source))
-        own = self.storage.seen_by(Sight("own", self.source))
-        threads = schedules = uploads = 0
+        threads = 0
         async for some in all_pages(everybodys.threads):
             for thread in some:
                 threads += await self._thread(thread)
-        for schedule in await all_rows(own.schedules):
-            await self._commit([self._changed(schedule)])
-            schedules += 1
-        for file in await all_rows(self.storage.uploads_of, owner=self.source):
-            await self._commit([self._upload(file)])
-            uploads += 1
-        return Moved(threads, schedules, uploads)
+        found = await all_rows(everybodys.schedules)
+        files = await all_rows(self.storage.uploads_of, owner=self.source)
+        grants = await all_rows(everybodys.grants)
+        before: list[Row] = [*found, *files, *grants]
+        after: list[Row] = [*map(self._schedule, found), *map(self._upload, files)]
+        after += map(self._grant, grants)
+        if rows := _changes(before, after):
+            await self._commit(rows)
+        schedules = sum(each.owner == self.source.name for each in found)
+        given = sum(isinstance(row, Grant) for row in rows)
+        return Moved(threads, schedules, len(files), given)
 
     async def _thread(self, thread: Thread) -> bool:
         """Move the thread if it is the owner's, or change their name in it; true for the first."""
         is_theirs = thread.owner == self.source.name
-        if not is_theirs and self.source.tenant != self.target.tenant:
+        if not is_theirs and self._crosses:
             return False
         id = thread.thread_id
         runs = await all_rows(self.storage.latest_runs, thread_id=id)
@@ -76,9 +91,10 @@ class Move:
             sent = await all_rows(self.storage.notifications, approval_id=approval.approval_id)
             before += sent
             after += map(self._notification, sent)
-        rows = [new for old, new in zip(before, after, strict=True) if new != old]
-        if rows:
-            await self._commit(rows, thread_id=id)
+        links = [link for link in await self.storage.links_of(id) if self._is_void(link)]
+        rows = _changes(before, after)
+        if rows or links:
+            await self._commit(rows, links, thread_id=id)
         return is_theirs
 
     # ── rows ──
@@ -91,6 +107,35 @@ class Move:
             requested_by=self._all_renamed(row.requested_by),
         )
         return changed if changed == row else replace(changed, version=row.version + 1)
+
+    def _is_void(self, link: Link) -> bool:
+        return link.used_at is None and self.source.name in (link.recipient, link.created_by)
+
+    def _schedule(self, row: Schedule) -> Schedule:
+        """The schedule, if it is the owner's, or in the same tenant as the new one's."""
+        is_theirs = row.owner == self.source.name
+        return self._changed(row) if is_theirs or not self._crosses else row
+
+    def _grant(self, row: Grant) -> Grant:
+        """The grant that was given by the owner or, in the same tenant, to them."""
+        is_theirs = row.given_by == self.source.name
+        if not is_theirs and (self._crosses or row.user != self.source.name):
+            return row
+        changed = structs.replace(
+            row,
+            given_by=self._renamed(row.given_by),
+            user=self._renamed(row.user),
+            tenant=self.target.tenant,
+            version=row.version + 1,
+        )
+        is_nobodys = self._crosses or self.source.name == LOCAL
+        if not (is_theirs and is_nobodys) or row.revoked_at is not None:
+            return changed
+        return structs.replace(changed, revoked_by=LOCAL, revoked_at=self.clock.now())
+
+    @property
+    def _crosses(self) -> bool:
+        return self.source.tenant != self.target.tenant
 
     def _upload(self, file: File) -> File:
         target = self.target
@@ -141,7 +186,9 @@ class Move:
 
     # ── storing ──
 
-    async def _commit(self, rows: list[Any], thread_id: str = "") -> None:
+    async def _commit(
+        self, rows: list[Row], removed: Sequence[Row] = (), *, thread_id: str = ""
+    ) -> None:
         entry = AuditEntry(
             at=self.clock.now(),
             action=AuditAction.MOVED,
@@ -151,4 +198,9 @@ class Move:
             tenant=self.target.tenant,
             detail={"from": self.source.name, "to": self.target.name},
         )
-        await self.storage.commit(Change(rows=tuple(rows), audit=(entry,)))
+        change = Change(rows=tuple(rows), removed=tuple(removed), audit=(entry,))
+        await self.storage.commit(change)
+
+
+def _changes(before: Sequence[Row], after: Sequence[Row]) -> list[Row]:
+    return [new for old, new in zip(before, after, strict=True) if new != old]

@@ -131,7 +131,8 @@ class Plan:
 
     Without a `thread_id` each run has a thread of its own. `on_busy` says what to do while another
     run is active on the thread, or waits for a person: `reject` skips the time, and `interrupt` and
-    `rollback` stop an active run, but never one that waits for a person.
+    `rollback` stop an active run, but never one that waits for a person. No run is due after
+    `ends_at`.
     """
 
     cron: str
@@ -144,9 +145,13 @@ class Plan:
     enabled: bool = True
     metadata: Mapping[str, Json] = field(default_factory=dict)
     budget: Mapping[str, Json] = field(default_factory=dict)
+    ends_at: datetime | None = None
 
 
-SAME_FIELDS = ("cron", "timezone", "on_busy", "if_missed", "enabled", "metadata", "budget")
+SAME_FIELDS = (
+    *("cron", "timezone", "on_busy", "if_missed", "enabled", "metadata", "budget"),
+    "ends_at",
+)
 """The fields that a plan and a schedule's row both have."""
 
 
@@ -178,6 +183,11 @@ def apply_plan(schedule: Schedule, plan: Plan, agent: str, now: datetime) -> Sch
         raise InvalidRequest(
             f"The field 'cron' is '{plan.cron}', and that time never comes. "
             "Send one that does, as in '0 9 1 * *'."
+        )
+    if plan.enabled and plan.ends_at is not None and next_at > plan.ends_at:
+        raise InvalidRequest(
+            f"The schedule ends at {plan.ends_at.isoformat()}, and its next time would be "
+            f"{next_at.isoformat()}: let it end later, or not at all."
         )
     same_times = (
         schedule.cron == plan.cron
@@ -219,6 +229,8 @@ def _moved_past(schedule: Schedule, time: datetime) -> Schedule:
     next_at, problem = None, None
     try:
         next_at = next_time(schedule.cron, schedule.timezone, time)
+        if next_at and schedule.ends_at and next_at > schedule.ends_at:
+            next_at = None
     except InvalidRequest as error:
         # It was valid when it was stored. The machine has other time zones now.
         problem = error.message
@@ -337,8 +349,10 @@ class Schedules:
         if schedule.next_at is None:
             return []
         later = next_times(schedule.cron, schedule.timezone, schedule.next_at, 4)
+        last = schedule.ends_at or max(schedule.next_at, *later)
         zone = _zone(schedule.timezone)
-        return [time.astimezone(zone) for time in (schedule.next_at, *later)]
+        times = [time for time in later if time <= last]
+        return [time.astimezone(zone) for time in (schedule.next_at, *times)]
 
     async def change(
         self,

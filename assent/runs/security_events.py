@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 import structlog
 
@@ -22,6 +22,7 @@ from assent.core.errors import AssentError
 from assent.core.json import Json
 from assent.runs.metrics import Metrics
 from assent.storage.base import Change, Storage
+from assent.storage.wrapped import told
 
 log = structlog.get_logger(__name__)
 
@@ -146,37 +147,26 @@ class Refusals:
 
 def with_security_events(storage: Storage, metrics: Metrics) -> Storage:
     """The same storage, but the security events of each commit are logged and counted."""
-    return cast(Storage, _Telling(storage, metrics))
 
-
-class _Telling:
-    """Delegates to the storage, except for `commit`."""
-
-    def __init__(self, storage: Storage, metrics: Metrics) -> None:
-        self._storage = storage
-        self._metrics = metrics
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._storage, name)
-
-    async def commit(self, change: Change) -> tuple[int, ...]:
-        numbers = await self._storage.commit(change)
+    def learn(change: Change) -> None:
         for entry in change.audit:
             if entry.action in EVENTS:
-                self._tell(entry)
-        return numbers
+                _tell(entry, metrics)
 
-    def _tell(self, entry: AuditEntry) -> None:
-        event, count = EVENTS[entry.action], entry.detail.get("count", 1)
-        assert isinstance(count, int)
-        self._metrics.security_events[event] += count
-        if entry.action in LOGGED_ELSEWHERE:
-            return
-        told = {
-            "by": entry.actor,
-            "thread_id": entry.thread_id,
-            "approval_id": entry.approval_id,
-            **{name: entry.detail.get(name) for name in ("key_id", "address", "why", "count")},
-        }
-        level = log.warning if entry.action in WARNINGS else log.info
-        level(event, **{name: value for name, value in told.items() if value})
+    return told(storage, learn)
+
+
+def _tell(entry: AuditEntry, metrics: Metrics) -> None:
+    event, count = EVENTS[entry.action], entry.detail.get("count", 1)
+    assert isinstance(count, int)
+    metrics.security_events[event] += count
+    if entry.action in LOGGED_ELSEWHERE:
+        return
+    values = {
+        "by": entry.actor,
+        "thread_id": entry.thread_id,
+        "approval_id": entry.approval_id,
+        **{name: entry.detail.get(name) for name in ("key_id", "address", "why", "count")},
+    }
+    level = log.warning if entry.action in WARNINGS else log.info
+    level(event, **{name: value for name, value in values.items() if value})

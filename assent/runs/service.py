@@ -14,7 +14,7 @@ from msgspec import structs
 from assent.approvals.decide import Verdict
 from assent.approvals.idempotency import Key, is_about_a_key, stored_outcome
 from assent.approvals.requesters import each_once
-from assent.core.access import EVERYTHING, Owner, Right, Sight, rights_of, role_of
+from assent.core.access import EVERYTHING, Owner, Sight
 from assent.core.approval import Approval, Outcome
 from assent.core.audit import Actor, AuditAction, AuditEntry
 from assent.core.blocks import check_blocks
@@ -32,6 +32,8 @@ from assent.core.errors import (
     ThreadBusy,
     ThreadPaused,
 )
+from assent.core.events import Checkpoint, RunResumed
+from assent.core.events import decode as decode_event
 from assent.core.json import Json, JsonObject, encode_json
 from assent.core.metadata import MAX_METADATA_BYTES, MAX_METADATA_FIELDS, count_fields
 from assent.core.rows import (
@@ -52,13 +54,14 @@ from assent.graph.checkpoints import at_checkpoint, head_of, saver_of
 from assent.graph.inputs import InputShape
 from assent.graph.kinds import Agent, first_of, gated_graph, refuse_workflow
 from assent.graph.outside_messages import spoken
-from assent.graph.reading import read_state
+from assent.graph.reading import read_state, sent_at
 from assent.graph.updating import check_may_go_on, node_to_write_as
 from assent.runs import transitions
 from assent.runs.approvals import Approvals
 from assent.runs.distrust import distrust
 from assent.runs.engine import Engine
 from assent.runs.inputs import Shapes, check_given
+from assent.runs.keys import may_run
 from assent.runs.observed import Observed
 from assent.runs.recursion import RecursionLimits
 from assent.runs.schedules import Schedules
@@ -66,7 +69,7 @@ from assent.runs.shielding import shielded
 from assent.runs.states import requesters_at, run_id_at, thread_config
 from assent.runs.transitions import Submission
 from assent.runs.uploads import Uploads, uploads_of
-from assent.storage.base import Caps, Change, QueueLimits, Storage, all_rows, together
+from assent.storage.base import Caps, Change, QueueLimits, Storage, together
 from assent.storage.matching import Matching, MatchingStorage
 from assent.storage.seen import SeenStorage
 
@@ -130,17 +133,8 @@ class Runs:
         self.engine = engine
         self.approvals = approvals
         self.clock = clock
-        self.schedules = Schedules(
-            storage,
-            clock,
-            self._submit_scheduled,
-            self.agent_for,
-            self._check_scheduled,
-            self._check_not_hidden,
-            self._may_run,
-        )
-        self.uploads = uploads
-        self.observed = Observed(storage, clock)
+        self._uploads = uploads
+        self._observed = Observed(storage, clock)
         self._recursion = recursion
         self._drain_seconds = drain_seconds
         self._queue_limits = queue
@@ -157,19 +151,32 @@ class Runs:
         if matching is not None:
             storage = MatchingStorage(self._whole, sight, self._caps, matching)
         seen.storage = storage
-        seen.schedules = Schedules(
-            storage,
-            self.clock,
-            seen._submit_scheduled,
-            seen.agent_for,
-            seen._check_scheduled,
-            seen._check_not_hidden,
-            seen._may_run,
-        )
-        seen.uploads = replace(self.uploads, storage=storage)
-        seen.observed = self.observed.seen_by(storage)
         seen.approvals = self.approvals.seen_by(storage, sight)
         return seen
+
+    @property
+    def schedules(self) -> Schedules:
+        """The schedules that are seen."""
+        return Schedules(
+            self.storage,
+            self.clock,
+            self._submit_scheduled,
+            self.agent_for,
+            self._check_scheduled,
+            self._check_not_hidden,
+            self._may_run,
+        )
+
+    @property
+    def uploads(self) -> Uploads:
+        """The uploads that are seen."""
+        caps = None if self.storage is self._whole else self._caps
+        return replace(self._uploads, storage=self.storage, caps=caps)
+
+    @property
+    def observed(self) -> Observed:
+        """The runs that are seen of those that programs make by themselves."""
+        return self._observed.seen_by(self.storage)
 
     async def drain(self) -> None:
         """Take no more runs, let the active ones reach the end of a step, and tell whoever follows
@@ -236,18 +243,8 @@ class Runs:
             raise no_thread(thread_id)
 
     async def _may_run(self, owner: Owner) -> bool:
-        """False for a person who is known here and may not run agents any more: by the roles that
-        the operator has given to the name, or because none of their keys is good any more."""
-        people = self.approvals.people
-        given = people.roles_of(owner.name)
-        keys = await all_rows(self._whole.api_keys, owner=owner)
-        if not given and not keys:
-            return True
-        good = [key for key in keys if key.is_good(self.clock.now())]
-        if not given and not good and owner.name not in people.having_keys:
-            return False
-        roles = given.union(*(key.roles for key in good))
-        return Right.RUN in rights_of(roles if any(map(role_of, roles)) else people.default)
+        """True unless it is known that the person may not run agents any more."""
+        return await may_run(self._whole, self.approvals.people, owner, self.clock.now())
 
     async def _once(self, key: Key | None, start: Callable[[], Awaitable[Started]]) -> Started:
         """Start a run, unless the same request under this key has started one."""
@@ -869,23 +866,87 @@ class Runs:
         return thread
 
     async def state(
-        self, thread: Thread, checkpoint_id: str | None = None, *, subgraphs: bool = False
+        self,
+        thread: Thread,
+        checkpoint_id: str | None = None,
+        *,
+        ns: Sequence[str] = (),
+        subgraphs: bool = False,
     ) -> StateSnapshot:
-        """The thread's state at its head, or at a checkpoint; with those of its `subgraphs`. Raises
-        `NotFound` for an unknown one."""
-        snapshot = await self._snapshot(thread, checkpoint_id, subgraphs=subgraphs)
+        """The thread's state at its head, or at a checkpoint; with those of its `subgraphs`, or
+        that of the subgraph with this `ns`. Raises `NotFound` for an unknown one."""
+        if ns:
+            config = thread_config(thread.thread_id, checkpoint_id, ns)
+            if await saver_of(self._agent(thread)).aget_tuple(config) is None:
+                raise NotFound(
+                    f"The thread '{thread.thread_id}' has no such checkpoint of '{'|'.join(ns)}'."
+                )
+        snapshot = await self._snapshot(thread, checkpoint_id, ns=ns, subgraphs=subgraphs)
         if snapshot is None:
             raise NotFound(f"The thread '{thread.thread_id}' has no checkpoint '{checkpoint_id}'.")
         return snapshot
 
     async def _snapshot(
-        self, thread: Thread, checkpoint_id: str | None, *, subgraphs: bool = False
+        self,
+        thread: Thread,
+        checkpoint_id: str | None,
+        *,
+        ns: Sequence[str] = (),
+        subgraphs: bool = False,
     ) -> StateSnapshot | None:
-        config = thread_config(thread.thread_id, checkpoint_id)
+        config = thread_config(thread.thread_id, checkpoint_id, ns)
         snapshot = await read_state(self._agent(thread), config, subgraphs=subgraphs)
         # For a checkpoint that does not exist, LangGraph gives an empty state.
         exists = checkpoint_id is None or snapshot.metadata is not None
         return snapshot if exists else None
+
+    async def state_behind(self, thread: Thread, event: Checkpoint) -> StateSnapshot | None:
+        """The state of the graph, or of its subgraph, that the event tells of; None if it was
+        removed."""
+        config = thread_config(thread.thread_id, event.checkpoint_id, event.ns)
+        snapshot = await read_state(self._agent(thread), config)
+        return snapshot if snapshot.metadata is not None else None
+
+    async def states_before(self, thread: Thread, event: RunResumed) -> list[StateSnapshot]:
+        """The state that the run went on from, and behind it those of the subgraphs that had
+        paused, the outer ones first. None if it was removed."""
+        found = await self._last_checkpoints(thread.thread_id, event.paused_run)
+        states: dict[tuple[str, ...], StateSnapshot] = {}
+        for ns in sorted(found, key=len):
+            around = states.get(ns[:-1])
+            tasks = around.tasks if around else ()
+            if ns and ns[-1] not in {f"{task.name}:{task.id}" for task in tasks}:
+                # It has ended, or is in one that has.
+                continue
+            snapshot = await self.state_behind(thread, found[ns])
+            if snapshot is not None:
+                states[ns] = snapshot
+        return [*states.values()] if () in states else []
+
+    async def _last_checkpoints(
+        self, thread_id: str, run_id: str
+    ) -> dict[tuple[str, ...], Checkpoint]:
+        """The last checkpoint of the graph, and of each of its subgraphs since, as the run has left
+        them, whichever run has stored it."""
+        found: dict[tuple[str, ...], Checkpoint] = {}
+        while run_id and () not in found:
+            latest, after, paused_run = {}, 0, ""
+            while entries := await self.storage.read_log(
+                thread_id, after, types=("checkpoint", "run_resumed"), run_id=run_id
+            ):
+                after = entries[-1].seq
+                for event in map(decode_event, (entry.body for entry in entries)):
+                    if isinstance(event, Checkpoint):
+                        latest[event.ns] = event
+                    elif isinstance(event, RunResumed):
+                        paused_run = event.paused_run
+            found = {**latest, **found}
+            run_id = paused_run
+        return found
+
+    async def sends_at(self, thread: Thread, snapshot: StateSnapshot) -> Sequence[Any]:
+        """The values that the tasks of a state were sent, by their number."""
+        return await sent_at(self._agent(thread), snapshot.config)
 
     async def history(
         self,
@@ -906,17 +967,50 @@ class Runs:
         )
         return [state async for state in states]
 
+    async def copy(
+        self, thread_id: str, *, by: Actor, metadata: Mapping[str, Any], key: Key | None = None
+    ) -> Started | None:
+        """Begin a new thread with the state of this one, as `fork` does; None if nothing has
+        happened on it yet, so that there is no state."""
+        thread = await self._in_tenant(thread_id, by)
+        state = await self.state(thread)
+        if state.config["configurable"].get("checkpoint_id") is None:
+            return None
+        return await self.fork(thread_id, by=by, metadata=metadata, key=key)
+
+    async def prune(self, thread_ids: Sequence[str], by: Actor, *, keep_latest: bool) -> int:
+        """Remove the threads, or with `keep_latest` all of their states but the latest, and return
+        of how many. Raises `NotFound` or `ThreadBusy` if one of them is not there or busy, and then
+        nothing was done.
+
+        Of a thread that waits for a person all states are kept, since it may be rolled back.
+        """
+        threads = [await self.thread(each) for each in dict.fromkeys(thread_ids)]
+        for thread in threads:
+            self._check_may_go(thread)
+        if keep_latest:
+            pruned = [each for each in threads if each.status is not ThreadStatus.INTERRUPTED]
+            await self.storage.prune_checkpoints([each.thread_id for each in pruned], 1)
+            return len(pruned)
+        for thread in threads:
+            await self.delete(thread.thread_id, by)
+        return len(threads)
+
+    def _check_may_go(self, thread: Thread) -> None:
+        """Raise `ThreadBusy` while a run is active, unless it is left for want of its agent."""
+        if thread.status is ThreadStatus.BUSY and thread.agent in self.agents:
+            raise ThreadBusy(
+                f"A run is active on the thread '{thread.thread_id}'. "
+                "Wait for its end, or cancel it, then delete the thread."
+            )
+
     async def delete(self, thread_id: str, by: Actor) -> None:
         """Remove the thread and everything of it, but for its audit entries. Raises `NotFound`, or
         `ThreadBusy` while a run is active, unless it is left for want of its agent: it may never
         end."""
         while True:
             thread = await self.thread(thread_id)
-            if thread.status is ThreadStatus.BUSY and thread.agent in self.agents:
-                raise ThreadBusy(
-                    f"A run is active on the thread '{thread_id}'. "
-                    "Wait for its end, or cancel it, then delete the thread."
-                )
+            self._check_may_go(thread)
             erased = AuditEntry(
                 at=self.clock.now(),
                 action=AuditAction.ERASED,

@@ -12,18 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-import structlog
-
 from assent.core.access import Owner
 from assent.core.audit import Actor, AuditAction, AuditEntry
 from assent.core.clock import Clock, time_text
-from assent.core.errors import Conflict, Tampered
+from assent.core.errors import Conflict
 from assent.core.json import Json
-from assent.core.keys import SESSION, Pepper, Random, is_secret, new_secret, same
+from assent.core.keys import SESSION, Pepper, Random, is_secret, new_secret
 from assent.core.rows import Session
+from assent.runs.proofs import proven
 from assent.storage.base import Change, Storage, all_rows
-
-log = structlog.get_logger(__name__)
 
 USE = "session"
 """The use by which macs and proofs of sessions differ from those of other secrets."""
@@ -37,8 +34,8 @@ NOTED_AFTER = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignIn:
-    """Whom a session is for, as the `credential` shows them: with its `roles`, the others who know
-    its secret, and until it ends."""
+    """The person whom a session is for, as the `credential` shows them: with its `roles`, the
+    others who know its secret, and until it ends."""
 
     owner: Owner
     credential: str
@@ -101,30 +98,17 @@ class Sessions:
                 continue
             return MadeSession(row, text)
 
-    async def known(self, text: str) -> Session | None:
-        """The session of the cookie with this text, if there is one and it is good. Its credential
-        has to be asked for besides."""
-        session_id = self.id_of(text)
-        row = None if session_id is None else await self.read(session_id)
-        return row if row is not None and self.is_good(row) else None
-
     def id_of(self, text: str) -> str | None:
         """The id of the session of the cookie with this text; None if it is none of ours."""
         return self.pepper.mac(USE, text) if is_secret(text, SESSION) else None
 
     async def read(self, session_id: str) -> Session | None:
         """The session's row, good or not; None if there is none that was begun with our pepper."""
-        try:
-            row = await self.storage.session(session_id)
-        except Tampered as error:
-            log.error("a stored value was tampered with", **error.details)
-            return None
-        if row is None or not same(self._proof(row), row.proof):
-            return None
-        return row
+        return await proven(self.storage.session(session_id), self._proof)
 
     def is_good(self, row: Session) -> bool:
-        """True until its time is over, as long as it is used."""
+        """True until its time is over, as long as it is used. Its credential has to be asked for
+        besides."""
         return self.clock.now() < min(row.expires_at, row.seen_at + self.idle)
 
     def noted_after(self) -> timedelta:

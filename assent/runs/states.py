@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import StateSnapshot
@@ -13,11 +14,15 @@ REQUESTED_BY = "assent_requested_by"
 """The metadata key for a run's requesters, as JSON: LangGraph stores no list there."""
 
 
-def thread_config(thread_id: str, checkpoint_id: str | None = None) -> RunnableConfig:
-    """The thread's head, or one of its checkpoints."""
+def thread_config(
+    thread_id: str, checkpoint_id: str | None = None, ns: Sequence[str] = ()
+) -> RunnableConfig:
+    """The thread's head, or one of its checkpoints; with `ns` those of a subgraph."""
     configurable = {"thread_id": thread_id}
     if checkpoint_id:
         configurable["checkpoint_id"] = checkpoint_id
+    if ns:
+        configurable["checkpoint_ns"] = "|".join(ns)
     return {"configurable": configurable}
 
 

@@ -67,6 +67,7 @@ from assent.core.events import (
 from assent.core.rows import Lease, Run
 from assent.core.trace_parent import current_trace_parent, traced_by
 from assent.storage.base import Change, Storage
+from assent.storage.wrapped import Wrapped
 
 EXPORT_SECONDS: Final = 5
 """The time that the last spans have when the server stops."""
@@ -303,15 +304,10 @@ class Traces:
         span.end(_nanoseconds(event.ts))
 
 
-class _Tracing:
-    """Delegates to the storage, except for `append` and `commit`."""
-
-    def __init__(self, storage: Storage, traces: Traces) -> None:
-        self._storage = storage
+class _Tracing(Wrapped):
+    def __init__(self, inner: Storage, traces: Traces) -> None:
+        super().__init__(inner)
         self._traces = traces
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._storage, name)
 
     def append(
         self,
@@ -319,11 +315,11 @@ class _Tracing:
         on_error: Callable[[Exception], None],
         lease: Lease | None = None,
     ) -> None:
-        self._storage.append(events, on_error, lease)
+        self.inner.append(events, on_error, lease)
         self._traces.learn(events)
 
     async def commit(self, change: Change) -> tuple[int, ...]:
-        numbers = await self._storage.commit(change)
+        numbers = await self.inner.commit(change)
         self._traces.learn_change(change)
         return numbers
 

@@ -18,12 +18,12 @@ from msgspec import structs
 from assent.core.access import Owner
 from assent.core.blocks import UPLOAD, block_lists, embedded_in, upload_in
 from assent.core.clock import Clock
-from assent.core.errors import Conflict, FilesFull, InvalidInput, NotFound
+from assent.core.errors import Conflict, FilesFull, InvalidInput, NotFound, TooLarge
 from assent.core.file_types import HEAD_BYTES, file_type
 from assent.core.json import Json
 from assent.core.rows import File, FileUse
 from assent.core.run_input import RunInput
-from assent.storage.base import Change, Storage
+from assent.storage.base import Caps, Change, Storage, files_full
 
 log = structlog.get_logger(__name__)
 
@@ -47,22 +47,23 @@ class UploadLimits:
 
 @dataclass(frozen=True, slots=True)
 class Uploads:
-    """Takes, gives and removes uploads."""
+    """Takes, gives and removes uploads; no more than the `caps` permit to whom they belong."""
 
     storage: Storage
     clock: Clock
     limits: UploadLimits = UploadLimits()
+    caps: Caps | None = None
 
     async def add(
         self, chunks: AsyncIterator[bytes], *, name: str, declared: str | None, owner: Owner
     ) -> File:
         """Store a file; it is durable when this returns. Raises `TooLarge`, `FilesFull` or
-        `Unavailable`; then nothing was stored."""
-        if await self.storage.size_of_files() >= self.limits.in_all:
-            raise FilesFull(
-                f"The uploads take {self.limits.in_all:,} bytes already. Nothing was changed. "
-                "Delete some, or erase threads that refer to them."
-            )
+        `Unavailable`; then nothing was stored. What there is no room for is not written to its
+        end."""
+        room, full = await self._room(owner)
+        if room <= 0:
+            raise full
+        most = min(self.limits.each, room)
         file_id = UPLOAD + self.clock.new_id().replace("-", "")
         head = bytearray()
 
@@ -72,7 +73,12 @@ class Uploads:
                 yield chunk
 
         files = self.storage.files
-        written = await files.write(file_id, noted(), most=self.limits.each)
+        try:
+            written = await files.write(file_id, noted(), most=most)
+        except TooLarge:
+            if most < self.limits.each:
+                raise full from None
+            raise
         is_all = written.size == len(head)
         row = File(
             file_id=file_id,
@@ -91,6 +97,18 @@ class Uploads:
             raise
         # One that is cancelled may be stored all the same. If not, `remove_spare` finds its bytes.
         return row
+
+    async def _room(self, owner: Owner) -> tuple[int, FilesFull]:
+        """The bytes that may be added, and the refusal of more."""
+        limits, caps = self.limits, self.caps
+        left = limits.in_all - await self.storage.size_of_files()
+        rooms = [(left, files_full("The server has", limits.in_all))]
+        if caps is not None:
+            own, whole = await self.storage.size_of_files_of(owner)
+            rooms.append((caps.file_bytes - own, files_full("You have", caps.file_bytes)))
+            if (most := caps.tenant_file_bytes) is not None:
+                rooms.append((most - whole, files_full("The people of your tenant have", most)))
+        return min(rooms, key=lambda room: room[0])
 
     async def get(self, file_id: str) -> File:
         """Return the upload's row. Raises `NotFound`."""

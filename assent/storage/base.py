@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.store.base import BaseStore
@@ -27,6 +27,7 @@ from msgspec import Struct
 from assent.core.access import Owner, Sight
 from assent.core.approval import Approval, ApprovalStatus
 from assent.core.audit import AuditEntry, AuditHead, AuditRecord
+from assent.core.errors import FilesFull
 from assent.core.events import Event
 from assent.core.grant import Grant
 from assent.core.rows import (
@@ -55,6 +56,9 @@ from assent.storage.store import StoreOptions
 
 T = TypeVar("T")
 
+ThreadTime = Literal["created_at", "updated_at"]
+"""The times of threads by which they are listed."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueLimits:
@@ -75,6 +79,15 @@ class Caps:
     tenant_threads: int | None = None
     tenant_pending: int | None = None
     tenant_file_bytes: int | None = None
+
+
+def files_full(who: str, most: int) -> FilesFull:
+    """The refusal of an upload by which there would be more bytes than there may be. `who` is the
+    begin of its sentence."""
+    return FilesFull(
+        f"{who} uploads of {most:,} bytes, or would have more by this one, and may have no more. "
+        "Nothing was changed. Delete some, or erase threads that refer to them."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +191,8 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """Some rows, and the opaque cursor of the next page (None on the last)."""
+    """Some rows, and the opaque cursor of the next page (None on the last). A page may have fewer
+    than were asked for, though others follow, where they are large; but at least one."""
 
     rows: tuple[T, ...]
     next: str | None = None
@@ -287,9 +301,17 @@ class Reads(ABC):
 
     @abstractmethod
     async def threads(
-        self, *, status: ThreadStatus | None = None, limit: int = 100, cursor: str | None = None
+        self,
+        *,
+        status: ThreadStatus | None = None,
+        agent: str | None = None,
+        by: ThreadTime = "created_at",
+        newest_first: bool = True,
+        limit: int = 100,
+        cursor: str | None = None,
     ) -> Page[Thread]:
-        """List threads, newest first."""
+        """List threads in the order of one of their times. `agent` leaves those of that agent, and
+        those that are of none yet."""
 
     # ── runs ──
 
@@ -627,6 +649,10 @@ class Storage(Reads):
     # ── uploads ──
 
     @abstractmethod
+    async def links_of(self, thread_id: str) -> tuple[Link, ...]:
+        """List the links to approvals of the thread, used or not."""
+
+    @abstractmethod
     async def uploads_of(
         self, owner: Owner, *, limit: int = 100, cursor: str | None = None
     ) -> Page[File]:
@@ -635,6 +661,10 @@ class Storage(Reads):
     @abstractmethod
     async def size_of_files(self) -> int:
         """Sum up the bytes of all uploads."""
+
+    @abstractmethod
+    async def size_of_files_of(self, owner: Owner) -> tuple[int, int]:
+        """Sum up the bytes of a person's uploads, and of those of all people of their tenant."""
 
     @abstractmethod
     async def known_files(self, file_ids: Sequence[str]) -> frozenset[str]:
@@ -735,8 +765,8 @@ class Storage(Reads):
         other_than: Collection[str] = (),
     ) -> int:
         """Remove some notifications that have this status and were made before `before`, but for
-        those to the endpoints `other_than`, in one transaction, and return how many. Call it again
-        until it returns 0."""
+        those to the endpoints `other_than`, and for what was delivered of approvals that are
+        pending, in one transaction, and return how many. Call it again until it returns 0."""
 
     @abstractmethod
     async def prune_checkpoints(self, thread_ids: Sequence[str], keep: int) -> None:

@@ -11,7 +11,7 @@ from assent.core.access import Sight
 from assent.core.approval import Approval
 from assent.core.errors import NotFound
 from assent.core.json import Json
-from assent.core.rows import Run, Schedule, Thread, ThreadStatus
+from assent.core.rows import Run, Schedule, Thread
 from assent.storage.base import Caps, LogEntry, Page, Storage
 from assent.storage.seen import SeenStorage
 
@@ -43,10 +43,8 @@ class MatchingStorage(SeenStorage):
         thread = await super().thread(thread_id)
         return thread if thread is not None and self._matching.threads(thread.metadata) else None
 
-    async def threads(
-        self, *, status: ThreadStatus | None = None, limit: int = 100, cursor: str | None = None
-    ) -> Page[Thread]:
-        page = await super().threads(status=status, limit=limit, cursor=cursor)
+    async def threads(self, **filters: Any) -> Page[Thread]:
+        page = await super().threads(**filters)
         rows = tuple(row for row in page.rows if self._matching.threads(row.metadata))
         return replace(page, rows=rows)
 

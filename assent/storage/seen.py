@@ -33,7 +33,6 @@ from assent.core.rows import (
     Schedule,
     Session,
     Thread,
-    ThreadStatus,
     Timer,
 )
 from assent.storage.base import Caps, Change, Doorbell, Load, LogEntry, Outage, Page, Storage
@@ -143,10 +142,16 @@ class SeenStorage(Storage):
     async def thread(self, thread_id: str) -> Thread | None:
         return await self._reads.thread(thread_id)
 
-    async def threads(
-        self, *, status: ThreadStatus | None = None, limit: int = 100, cursor: str | None = None
-    ) -> Page[Thread]:
-        return await self._reads.threads(status=status, limit=limit, cursor=cursor)
+    async def threads(self, **filters: Any) -> Page[Thread]:
+        return await self._reads.threads(**filters)
+
+    async def prune_checkpoints(self, thread_ids: Sequence[str], keep: int) -> None:
+        """Remove checkpoints of threads that were seen, as far as they are still there."""
+        seen = [each for each in thread_ids if await self.thread(each) is not None]
+        for other in set(thread_ids) - set(seen):
+            if await self._whole.thread(other) is not None:
+                self._refuse("prune_checkpoints")
+        await self._whole.prune_checkpoints(seen, keep)
 
     async def run(self, run_id: str) -> Run | None:
         return await self._reads.run(run_id)
@@ -210,6 +215,10 @@ class SeenStorage(Storage):
     async def size_of_files(self) -> int:
         """Sum up all uploads: they have one disk."""
         return await self._whole.size_of_files()
+
+    async def size_of_files_of(self, owner: Owner) -> tuple[int, int]:
+        """Sum up what somebody's uploads take of the room that they have, seen or not."""
+        return await self._whole.size_of_files_of(owner)
 
     async def remove_file(self, file_id: str) -> bool:
         """Remove the row of the upload if it is seen, and no thread refers to it."""
@@ -284,6 +293,9 @@ class SeenStorage(Storage):
     async def effects(self, *args: Any, **options: Any) -> NoReturn:
         self._refuse("effects")
 
+    async def links_of(self, *args: Any, **options: Any) -> NoReturn:
+        self._refuse("links_of")
+
     async def uploads_of(self, *args: Any, **options: Any) -> NoReturn:
         self._refuse("uploads_of")
 
@@ -331,9 +343,6 @@ class SeenStorage(Storage):
 
     async def remove_notifications(self, *args: Any, **options: Any) -> NoReturn:
         self._refuse("remove_notifications")
-
-    async def prune_checkpoints(self, *args: Any, **options: Any) -> NoReturn:
-        self._refuse("prune_checkpoints")
 
     async def shrink(self) -> NoReturn:
         self._refuse("shrink")

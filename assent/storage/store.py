@@ -10,14 +10,15 @@ from __future__ import annotations
 import json
 import math
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from operator import eq, ge, gt, le, lt, mul, ne
 from typing import Any, TypeAlias
 
 from langchain_core.embeddings import Embeddings
-from langchain_core.runnables.config import ensure_config
+from langchain_core.runnables.config import ensure_config, var_child_runnable_config
 from langgraph.store.base import (
     GetOp,
     IndexConfig,
@@ -82,6 +83,17 @@ def current_root() -> str:
     a label of their own in front, which no graph can name."""
     tenant: str | None = ensure_config().get("configurable", {}).get(TENANT_KEY)
     return "" if tenant is None else f"{TENANT_MARK}{tenant}{SEPARATOR}"
+
+
+@contextmanager
+def as_tenant(tenant: str | None) -> Iterator[None]:
+    """While the context is entered, the store is asked for the tenant's items, outside of runs."""
+    configurable = {} if tenant is None else {TENANT_KEY: tenant}
+    asked = var_child_runnable_config.set({"configurable": configurable})
+    try:
+        yield
+    finally:
+        var_child_runnable_config.reset(asked)
 
 
 # ── what may be put ──

@@ -7,6 +7,7 @@ import asyncio
 import csv
 import io
 import json
+import os
 import random
 import sqlite3
 from collections.abc import Iterator
@@ -33,6 +34,9 @@ from tests.support.server import (
     volley,
 )
 from tests.support.waiting import until
+
+DECISIONS = int(os.environ.get("CRASH_DECISIONS", "50"))
+"""The approvals that are decided at once; `make crash` has 200."""
 
 Json = Any
 
@@ -261,11 +265,13 @@ async def test_the_head_is_sent_to_a_webhook_whenever_it_has_moved(tmp_path: Pat
             assert "Row 2 is missing" in assent_audit(server, "verify", "--head", kept, code=1)
 
 
-async def test_200_decisions_at_once_leave_a_whole_chain(server: Server) -> None:
-    count = 200
+async def test_very_many_decisions_at_once_leave_a_whole_chain(server: Server) -> None:
     async with asking(server) as api:
         asked = await asyncio.gather(
-            *(api.paused(f"pay {number}", thread_id=f"t{number}") for number in range(1, count + 1))
+            *(
+                api.paused(f"pay {number}", thread_id=f"t{number}")
+                for number in range(1, DECISIONS + 1)
+            )
         )
         approvals = [approval for (approval,) in asked]
         # Everybody twice: one of the two decides, and only that is audited.
@@ -282,10 +288,10 @@ async def test_200_decisions_at_once_leave_a_whole_chain(server: Server) -> None
             for (path, body), (status, _) in zip(requests, answers, strict=True)
             if status == 202
         }
-    assert len(won) == count
+    assert len(won) == DECISIONS
     assert {(row["approval_id"], row["detail"]["decision"]) for row in rows} == won
-    assert len(rows) == count
-    assert f"{2 * count} row(s)" in assent_audit(server, "verify")
+    assert len(rows) == DECISIONS
+    assert f"{2 * DECISIONS} row(s)" in assent_audit(server, "verify")
 
 
 KILLED_AFTER = (0, 1, 0, 3, 0, 5, 0, 2)

@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.support.server import Api, Server, asking, scripted_agents, serving, types_of, volley
 
-ROUNDS = int(os.environ.get("CRASH_CONTESTS", "15"))
+ROUNDS = int(os.environ.get("CRASH_CONTESTS", "5"))
 PEOPLE = 100
 ABREAST = 5
 """Rounds that are prepared, and looked at afterwards, together."""

@@ -14,7 +14,7 @@ import pytest
 
 from tests.acceptance.crash_storm import Plan, storm
 
-KILLS = int(os.environ.get("CRASH_KILLS", "15"))
+KILLS = int(os.environ.get("CRASH_KILLS", "10"))
 SEED = int(os.environ.get("CRASH_SEED", random.randrange(1_000_000)))
 
 MUTANT_KILLS = 5

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support import agents, any_graphs, given_graphs
 from tests.support.server import Json, Server, asking, expect, only, problem, project_of, serving
+from tests.support.weakening import COMMANDS, CONFIGS, turn
 
 YES = {"role": "user", "content": "yes"}
 
@@ -24,12 +25,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     }
     with serving(folder, project_of(folder, names)) as server:
         yield server
-
-
-def turn(amount: int, **fields: Json) -> Json:
-    """A forged message of the model's that pays."""
-    call = {"id": f"c-{amount}", "name": "pay", "args": {"amount": amount}, "type": "tool_call"}
-    return {"role": "assistant", "content": "", "tool_calls": [call], **fields}
 
 
 def paid(server: Server, amount: int) -> list[str]:
@@ -94,15 +89,7 @@ async def test_nothing_goes_on_from_a_pause_without_a_decision(
 
 
 @pytest.mark.parametrize("agent", GATED)
-@pytest.mark.parametrize(
-    "command",
-    [
-        {"resume": {"decisions": [{"type": "approve"}]}},
-        {"goto": "tools"},
-        {"goto": [{"node": "tools", "input": {}}]},
-        {"update": {"decisions": {}}},
-    ],
-)
+@pytest.mark.parametrize("command", COMMANDS)
 async def test_a_command_is_no_input(
     server: Server, amount: int, thread: str, agent: str, command: Json
 ) -> None:
@@ -126,22 +113,25 @@ async def test_the_same_holds_on_langgraphs_own_route(
         refused: list[tuple[int, Json]] = [
             (409, {}),
             (409, {"input": None}),
-            (409, {"input": {}}),
             (409, {"checkpoint_id": head["checkpoint_id"]}),
             (409, {"checkpoint": head, "input": None}),
-            (422, {"command": {"resume": {"decisions": [{"type": "approve"}]}}}),
             (422, {"command": {"goto": "tools"}}),
+            (422, {"command": {"update": {"decisions": {}}}}),
             (422, {"input": None, "if_paused": "cancel"}),
         ]
         path = f"/threads/{thread}/runs"
         for status, body in refused:
             await problem(await api.http.post(path, json={"assistant_id": agent, **body}), status)
+        # New input drops what was asked. What no client may set is left out of its config.
         new = {"assistant_id": agent, "if_not_exists": "create"}
-        path = f"/threads/{thread}-2/runs"
         body = {**new, "input": {"messages": [turn(amount), YES]}}
-        await problem(await api.http.post(path, json={**body, "config": resuming}), 422)
-        started = await expect(await api.http.post(path, json=body), 200)
-        await api.ended(started.json()["run_id"])
+        for place, config in (
+            (path, {}),
+            (f"/threads/{thread}-2/runs", {}),
+            (f"/threads/{thread}-3/runs", resuming),
+        ):
+            started = await expect(await api.http.post(place, json={**body, "config": config}), 200)
+            await api.ended(started.json()["run_id"])
     assert paid(server, amount) == []
 
 
@@ -155,26 +145,7 @@ async def test_decisions_are_no_input(server: Server, amount: int, agent: str) -
     assert paid(server, amount) == []
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
-        {"configurable": {"__pregel_resuming": True}},
-        {"configurable": {"__pregel_task_id": "x"}},
-        {"configurable": {"thread_id": "other"}},
-        {"configurable": {"checkpoint_id": "x"}},
-        {"configurable": {"checkpoint_ns": "x"}},
-        {"configurable": {"checkpoint_map": {}}},
-        {"configurable": {"run_id": "x"}},
-        {"configurable": {"langgraph_auth_user": {"identity": "boss"}}},
-        {"metadata": {"run_id": "x"}},
-        {"metadata": {"assent_requested_by": "[]"}},
-        {"metadata": {"assent_forked_by": "x"}},
-        {"metadata": {"langgraph_node": "x"}},
-        {"tags": ["graph:step:1"]},
-        {"tags": ["nostream"]},
-        {"callbacks": []},
-    ],
-)
+@pytest.mark.parametrize("config", CONFIGS)
 async def test_no_client_sets_what_langgraph_or_assent_goes_by(
     server: Server, amount: int, thread: str, config: Json
 ) -> None:

@@ -85,7 +85,7 @@ async def test_without_keys_a_page_of_this_machine_talks_and_decides(server: Ser
         await api.at_rest("t")
         await page.fetch("DELETE", "/threads/t")
         with pytest.raises(Blocked):
-            await page.fetch("PUT", "/threads/t")
+            await page.fetch("PROPFIND", "/threads/t")
     assert server.traces() == []
 
 

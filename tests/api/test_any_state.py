@@ -3,12 +3,17 @@ do a thing twice."""
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from langchain_core.messages import AIMessage, HumanMessage
+from msgspec.json import decode
 
+from assent.api.views import SharedJson, state_json
+from assent.core.json import encode_json
 from tests.support import odd_agent
 from tests.support.server import Api, Server, expect, problem, serving
 
@@ -105,3 +110,28 @@ async def test_input_that_a_reducer_refuses_leaves_the_thread_as_it_was(
     body = {"input": {"small": 10}, "thread_id": thread}
     taken = (await expect(await api.http.post("/agent/invoke", json=body), 200)).json()
     assert (taken["status"], taken["values"]["small"]) == ("success", 10)
+
+
+def test_states_of_one_thread_are_shown_as_each_by_itself_would_be() -> None:
+    """What they share is only encoded once."""
+    first, second = HumanMessage("Hi\ud800.", id="1"), AIMessage("NaN", id="2")
+    states: list[Any] = [
+        {"messages": [first], "rate": math.nan},
+        {"messages": [first, second], "notes": ["a"]},
+        {"messages": []},
+        [first, 5],
+        {1: "one"},
+    ]
+    shown = SharedJson()
+    for state in states:
+        assert decode(encode_json(shown(state))) == decode(encode_json(state_json(state)))
+    # Another message under the same id is another one.
+    edited = {"messages": [HumanMessage("Hello.", id="1")]}
+    assert decode(encode_json(shown(edited))) == state_json(edited)
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "\ud800"])
+def test_a_text_that_looks_like_no_json_stays_a_text(text: str) -> None:
+    assert state_json({"a": [text, math.inf, 1.5]}) == {
+        "a": [text.replace("\ud800", "?"), "Infinity", 1.5]
+    }

@@ -12,9 +12,10 @@ import pytest
 from starlette.exceptions import HTTPException
 from starlette.types import Message
 
-from assent.api.json_body import MOST_DEPTH, MOST_FIELDS, read_json
+from assent.api.json_body import MOST_FIELDS, MOST_VALUES, read_json
 from assent.api.limits import ANY_BODY, FILE_BODY, FORM_BODY, JSON_BODY, BodyLimits, LimitedBody
-from assent.core.json import Json
+from assent.api.schemas import storable
+from assent.core.json import MAX_DEPTH, Json
 from tests.support.server import Api, problem
 
 HASTY = BodyLimits(most=10, stalled=0.05)
@@ -33,8 +34,9 @@ def objects(count: int) -> bytes:
 
 
 TAKEN: dict[str, bytes] = {
-    "as deep as can be": lists(MOST_DEPTH),
+    "as deep as can be": lists(MAX_DEPTH),
     "as many fields as can be": objects(MOST_FIELDS),
+    "nearly as many values": b"[" + b"0," * (MOST_VALUES - 3) + b"0]",
     "the largest numbers": b"[%d, %d, 1.7e308]" % (2**63 - 1, -(2**63)),
     "a character of two halves": b'"\\ud83d\\ude00"',
     "a backslash before a zero": b'"\\\\u0000"',
@@ -43,11 +45,12 @@ TAKEN: dict[str, bytes] = {
 }
 
 REFUSED: dict[str, bytes] = {
-    "too deep": lists(MOST_DEPTH + 1),
-    "an object that is too deep": b'{"a":' * MOST_DEPTH + b"{}" + b"}" * MOST_DEPTH,
+    "too deep": lists(MAX_DEPTH + 1),
+    "an object that is too deep": b'{"a":' * MAX_DEPTH + b"{}" + b"}" * MAX_DEPTH,
     "far too deep": lists(100_000),
     "deep without an end": b"[" * 100_000,
     "too many fields": objects(MOST_FIELDS + 1),
+    "too many values": b"[" + b"0," * MOST_VALUES + b"0]",
     "too many objects": b"[" + b"{}," * MOST_FIELDS + b"{}]",
     "a number too large": b"[[%d]]" % 2**63,
     "a number too small": b'{"a": %d}' % (-(2**63) - 1),
@@ -69,7 +72,15 @@ REFUSED: dict[str, bytes] = {
 
 @pytest.mark.parametrize("name", TAKEN)
 def test_json_that_every_program_reads_is_taken(name: str) -> None:
-    assert read_json(TAKEN[name]) == json.loads(TAKEN[name])
+    value = read_json(TAKEN[name])
+    assert value == json.loads(TAKEN[name])
+    assert storable(value) == value
+
+
+@pytest.mark.parametrize("name", ["too deep", "an object that is too deep"])
+def test_what_is_too_deep_to_be_sent_is_too_deep_to_be_given(name: str) -> None:
+    with pytest.raises(ValueError, match=f"deeper than {MAX_DEPTH} levels"):
+        storable(json.loads(REFUSED[name]))
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,12 +23,14 @@ from langchain_core.tools import tool
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import Command
+from pydantic import create_model
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp
 from structlog.testing import capture_logs
 
 from assent import Approve, Assent, Edit, Reject, Respond, build_hitl_agent
+from assent.api.routing import OWN_PATH
 from assent.core.access import Owner
 from assent.core.clock import utc_now
 from assent.core.errors import (
@@ -40,6 +42,7 @@ from assent.core.errors import (
     Unavailable,
 )
 from assent.core.events import Done, RunPaused, RunStart
+from assent.core.json import MAX_DEPTH
 from assent.runs.follow import wait_for_run
 from assent.storage.base import Change
 from tests.support.models import ScriptedModel, call, say
@@ -284,8 +287,60 @@ async def test_the_app_s_own_document_refers_to_nothing_that_it_has_not(tmp_path
     included(host, assent)
     document = host.openapi()
     assert "/ai/agent/stream" in document["paths"]
-    for reference in re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document)):
-        assert reference in document["components"]["schemas"]
+    schemas = document["components"]["schemas"]
+    assert references(document) <= {f"#/components/schemas/{name}" for name in schemas}
+
+
+async def test_the_app_s_own_document_says_what_ours_does(tmp_path: Path) -> None:
+    """And leaves what is the app's own as it is, also where both have a schema of one name."""
+
+    host = FastAPI()
+
+    @host.get("/me", response_model=create_model("MeView", shop=(str, ...)))
+    def me() -> Any:
+        return {"shop": "corner"}
+
+    assent = Assent(payments([]), database=str(tmp_path / "a.db"), auth=by_header)
+    included(host, assent)
+    before = FastAPI.openapi(host)["paths"]["/me"]
+    async with host.router.lifespan_context(host):
+        document = host.openapi()
+    ours = document["paths"]["/ai/me"]["get"]["responses"]
+    assert ours["200"]["content"]["application/json"]["schema"]["$ref"].endswith("/AssentMeView")
+    assert ours["403"]["$ref"] in references(document)
+    schemas = document["components"]["schemas"]
+    assert [*schemas["MeView"]["properties"]] == ["shop"]
+    assert "rights" in schemas["AssentMeView"]["properties"]
+    assert document["paths"]["/me"] == before
+    assert references(document) <= {
+        f"#/components/{kind}/{name}"
+        for kind, each in document["components"].items()
+        for name in each
+    }
+    assert OWN_PATH not in json.dumps(document)
+
+
+@pytest.mark.parametrize("auth", [None, by_header])
+async def test_a_mounted_document_says_how_people_are_known(auth: Any, tmp_path: Path) -> None:
+    assent = Assent(payments([]), database=str(tmp_path / "a.db"), auth=auth)
+    async with assent, client_of(assent.app, "http://localhost") as client:
+        document = (await expect(await client.get("/openapi.json"), 200)).json()
+    me = document["paths"]["/me"]["get"]
+    assert me["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].endswith(
+        "/MeView"
+    )
+    assert OWN_PATH not in json.dumps(document)
+    kinds = document["components"].get("securitySchemes", {})
+    cookies = [each["name"] for each in kinds.values() if each.get("in") == "cookie"]
+    if auth is None:
+        assert cookies == ["__Host-assent", "assent"]
+        assert {name for each in me["security"] for name in each} == {*kinds}
+    else:
+        assert "security" not in me and not kinds
+
+
+def references(document: Any) -> set[str]:
+    return set(re.findall(r'"(#/components/[^"]+)"', json.dumps(document)))
 
 
 async def test_the_secret_of_a_link_stays_out_of_the_log(
@@ -712,10 +767,17 @@ async def test_a_fork_is_held_to_what_a_request_is(assent: Assent, wrong: dict[s
     assert [each.thread_id for each in (await assent.runs.storage.threads(limit=9)).rows] == ["t"]
 
 
-NOT_JSON: list[Any] = [object(), 2**70, float("nan"), "\ud800", {1: 2}]
+NOT_JSON: Mapping[str, Any] = {
+    "an object": object(),
+    "a large number": 2**70,
+    "no number": float("nan"),
+    "half a character": "\ud800",
+    "a key that is no text": {1: 2},
+    "deeper than a request may be": json.loads("[" * MAX_DEPTH + "]" * MAX_DEPTH),
+}
 
 
-@pytest.mark.parametrize("value", NOT_JSON, ids=["object", "large", "nan", "surrogate", "keys"])
+@pytest.mark.parametrize("value", NOT_JSON.values(), ids=NOT_JSON.keys())
 async def test_what_json_cannot_hold_is_refused_wherever_it_is_given(
     assent: Assent, value: Any
 ) -> None:

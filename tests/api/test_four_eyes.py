@@ -3,8 +3,8 @@ by whatever route the words came."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,33 @@ from weakref import WeakKeyDictionary
 import httpx
 import pytest
 
-from tests.support.server import Api, Server, asking, expect, problem, scripted_agents, serving
+from tests.support.secrets import keys_of
+from tests.support.server import (
+    Api,
+    Server,
+    asking,
+    asking_as,
+    expect,
+    problem,
+    scripted_agents,
+    serving,
+)
+from tests.support.slack import SIGNING, TEAM, TOKEN, SmallSlack, sent
+from tests.support.ui_messages import Chat
 
 NAMES = ("ann", "bob", "cy", "mailer")
-LEADS = """
+LEADS = f"""
+[slack]
+url = "http://127.0.0.1:9/"
+allow_http = true
+token = "{TOKEN}"
+signing_secret = "{SIGNING}"
+team = "{TEAM}"
+people = {{U0BOB = "bob"}}
+
 [people]
-bob = {roles = ["lead"]}
-cy = {roles = ["lead"]}
+bob = {{roles = ["lead", "approver"]}}
+cy = {{roles = ["lead"]}}
 
 [policies.agents.agent.tools.slow]
 roles = ["lead"]
@@ -45,7 +65,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with serving(
         folder,
         scripted_agents(folder, "agent", "chat_agent"),
-        ASSENT_API_KEYS=",".join(f"{name}:secret-of-{name}" for name in NAMES),
+        ASSENT_API_KEYS=keys_of(*NAMES),
         ASSENT_CONFIG=str(folder / "assent.toml"),
         ASSENT_PUBLIC_URL=PUBLIC,
         ASSENT_LINK_ISSUERS="mailer",
@@ -105,16 +125,10 @@ class Case:
 @pytest.fixture
 async def case(server: Server, thread: str, amount: int) -> AsyncIterator[Case]:
     server.let_go(amount)
-    async with AsyncExitStack() as stack:
-        people = {
-            name: await stack.enter_async_context(
-                asking(server, authorization=f"Bearer secret-of-{name}")
-            )
-            for name in NAMES
-        }
+    async with asking_as(server, *NAMES) as people:
         key = {"authorization": f"Bearer {await bobs_key_of_ann(server, people['bob'])}"}
-        people["bob as ann"] = await stack.enter_async_context(asking(server, **key))
-        yield Case(server, people, thread, amount)
+        async with asking(server, **key) as bob_as_ann:
+            yield Case(server, {**people, "bob as ann": bob_as_ann}, thread, amount)
 
 
 async def bobs_key_of_ann(server: Server, bob: Api) -> str:
@@ -147,7 +161,27 @@ def way(route: str) -> Callable[[Way], Way]:
 NO_WAY = {
     "POST /threads": "an empty thread has no words, and its metadata does not reach the agent",
     "PATCH /threads/{id}": "metadata of a thread does not reach the agent",
-    "POST /threads/{id}/history": "it reads",
+    **dict.fromkeys(
+        (
+            "POST /threads/{id}/history",
+            "POST /threads/{id}/state/checkpoint",
+            "POST /threads/search",
+            "POST /threads/count",
+            "POST /assistants/search",
+            "POST /assistants/count",
+        ),
+        "it reads",
+    ),
+    "POST /threads/prune": "nothing is left",
+    "POST /threads/{id}/stream/events": "it reads",
+    "POST /store/items/search": "it reads",
+    "POST /store/namespaces": "it reads",
+    "PUT /store/items": "no gate stands before the store: what runs have kept there is anybody's",
+    "DELETE /store/items": "nothing is left",
+    **dict.fromkeys(
+        ("POST /runs", "POST /runs/stream", "POST /runs/wait", "POST /runs/batch"),
+        "it has a new thread, and the words are those of whoever starts it",
+    ),
     "POST /files": "a file reaches an agent only by a message, whose sender answers for it",
     "DELETE /files/{id}": "nothing is left",
     "DELETE /threads/{id}": "nothing is left",
@@ -158,6 +192,9 @@ NO_WAY = {
     "POST /grants": "consent has no words",
     "DELETE /grants/{id}": "consent has no words",
     "DELETE /schedules/{id}": "nothing is left",
+    "DELETE /runs/crons/{cron_id}": "nothing is left",
+    "POST /runs/crons/search": "it reads",
+    "POST /runs/crons/count": "it reads",
     "POST /broadcast": "people read it, and the agent does not",
     "POST /ws/broadcast": "people read it, and the agent does not",
     **dict.fromkeys(
@@ -212,6 +249,67 @@ async def gave_the_graphs_own_input(case: Case) -> None:
     body = {"assistant_id": "agent", "input": {"messages": "tell 1"}}
     run = await case.post("bob as ann", f"/threads/{case.thread}/runs", 200, **body)
     await case.ann.ended(run["run_id"])
+    await case.ann.paused(case.slow, thread_id=case.thread)
+
+
+@way("POST /threads/{id}/runs/stream")
+async def gave_the_graphs_own_input_and_followed(case: Case) -> None:
+    await case.ann.stream("tell 1", thread_id=case.thread)
+    body = {"assistant_id": "agent", "input": {"messages": "tell 1"}}
+    path = f"/threads/{case.thread}/runs/stream"
+    followed = await expect(await case.people["bob as ann"].http.post(path, json=body), 200)
+    assert followed.text.endswith("event: end\ndata: null\n\n")
+    await case.ann.paused(case.slow, thread_id=case.thread)
+
+
+@way("POST /threads/{id}/runs/wait")
+async def gave_the_graphs_own_input_and_waited(case: Case) -> None:
+    await case.ann.stream("tell 1", thread_id=case.thread)
+    body = {"assistant_id": "agent", "input": {"messages": "tell 1"}}
+    await case.post("bob as ann", f"/threads/{case.thread}/runs/wait", 200, **body)
+    await case.ann.paused(case.slow, thread_id=case.thread)
+
+
+@way("POST /threads/{id}/runs/{run_id}/cancel")
+async def took_words_of_a_thread_back(case: Case) -> None:
+    (pay,) = await case.ann.paused(f"pay {case.amount}", thread_id=case.thread)
+    path = f"/threads/{case.thread}/runs/{pay['run_id']}/cancel?action=rollback&wait=1"
+    await expect(await case.bob.http.post(path), 204)
+    await case.ann.paused(case.slow, thread_id=case.thread)
+
+
+@way("POST /runs/cancel")
+async def took_words_back_among_others(case: Case) -> None:
+    (pay,) = await case.ann.paused(f"pay {case.amount}", thread_id=case.thread)
+    body = {"run_ids": [pay["run_id"]]}
+    await expect(await case.bob.http.post("/runs/cancel?action=rollback", json=body), 204)
+    await case.ann.at_rest(case.thread)
+    await case.ann.paused(case.slow, thread_id=case.thread)
+
+
+@way("POST /api/chat")
+async def said_it_in_a_chat(case: Case) -> None:
+    await case.ann.stream("tell 1", thread_id=case.thread)
+    said = await Chat(case.people["bob as ann"], case.thread).say("tell 1")
+    assert said.finish == "stop"
+    await case.ann.paused(case.slow, thread_id=case.thread)
+
+
+@way("POST /agui/{agent_id}")
+async def asked_for_it_by_agui(case: Case) -> None:
+    message = {"id": "m-1", "role": "user", "content": case.slow}
+    body = {"threadId": case.thread, "runId": "r-1", "messages": [message]}
+    response = await case.people["bob as ann"].http.post("/agui/agent", json=body)
+    assert '"interrupt"' in (await expect(response, 200)).text
+
+
+@way("POST /threads/{id}/commands")
+async def started_a_run_by_a_command(case: Case) -> None:
+    await case.ann.stream("tell 1", thread_id=case.thread)
+    params = {"assistant_id": "agent", "input": {"messages": "tell 1"}}
+    command = {"id": 1, "method": "run.start", "params": params}
+    begun = await case.post("bob as ann", f"/threads/{case.thread}/commands", 200, **command)
+    await case.ann.ended(begun["result"]["run_id"])
     await case.ann.paused(case.slow, thread_id=case.thread)
 
 
@@ -272,11 +370,28 @@ async def gave_a_reason_by_link(case: Case) -> None:
         await expect(await browser.post(link["url"].removeprefix(PUBLIC), data=form), 200)
 
 
+@way("POST /slack/actions")
+async def gave_a_reason_in_slack(case: Case) -> None:
+    (pay,) = await case.ann.paused(case.two_steps, thread_id=case.thread)
+    shown = json.dumps({"approval_id": pay["approval_id"], "digest": pay["digest"]})
+    view = {"callback_id": "assent_reject", "private_metadata": shown}
+    ended = SmallSlack().submit(view, "U0BOB", typed=REASON)
+    await expect(await sent(case.people["bob"].http, ended), 200)
+
+
 @way("POST /threads/{id}/fork")
 async def forked_it(case: Case) -> None:
     await case.ann.paused(case.slow, thread_id=case.thread)
     forked = await case.post("bob as ann", f"/threads/{case.thread}/fork", 201)
     case.thread = forked["thread_id"]
+
+
+@way("POST /threads/{id}/copy")
+async def copied_it(case: Case) -> None:
+    await case.ann.paused(case.slow, thread_id=case.thread)
+    path = f"/threads/{case.thread}/copy"
+    copied = await expect(await case.people["bob as ann"].http.post(path), 200)
+    case.thread = copied.json()["thread_id"]
 
 
 @way("POST /threads/{id}/fork")
@@ -309,6 +424,36 @@ async def changed_when_a_schedule_runs(case: Case) -> None:
     await case.ann.until_there(case.thread)
     await case.ann.until(case.thread, "run_paused")
     await expect(await case.ann.http.delete(path), 204)
+
+
+async def _cron(case: Case, name: str, path: str, message: str) -> str:
+    given = {"messages": [{"role": "user", "content": message}]}
+    body = {"schedule": NEVER, "assistant_id": "agent", "input": given}
+    cron = await case.post(name, path, 200, **body)
+    return f"/schedules/{cron['cron_id']}/run"
+
+
+@way("POST /runs/crons")
+async def made_a_cron(case: Case) -> None:
+    path = await _cron(case, "bob as ann", "/runs/crons", case.slow)
+    run = await case.post("ann", path, 202)
+    case.thread = run["thread_id"]
+
+
+@way("POST /threads/{id}/runs/crons")
+async def made_a_cron_on_her_thread(case: Case) -> None:
+    await case.ann.stream("tell 1", thread_id=case.thread)
+    path = await _cron(case, "bob as ann", f"/threads/{case.thread}/runs/crons", case.slow)
+    await case.ann.ended((await case.post("ann", path, 202))["run_id"])
+
+
+@way("PATCH /runs/crons/{cron_id}")
+async def changed_a_cron(case: Case) -> None:
+    path = await _cron(case, "ann", "/runs/crons", "tell 1")
+    given = {"messages": [{"role": "user", "content": case.slow}]}
+    cron = f"/runs/crons/{path.split('/')[2]}"
+    await expect(await case.bob.http.patch(cron, json={"input": given}), 200)
+    case.thread = (await case.post("ann", path, 202))["thread_id"]
 
 
 @way("POST /schedules/{id}/run")
@@ -382,7 +527,7 @@ async def test_whoever_had_a_part_in_it_does_not_decide_it(
 def test_a_policy_that_nobody_can_meet_stops_the_start(tmp_path: Path) -> None:
     configuration = tmp_path / "assent.toml"
     configuration.write_text(LEADS.replace('risk = "high"', "quorum = 3"))
-    keys = ",".join(f"{name}:secret-of-{name}" for name in NAMES)
+    keys = keys_of(*NAMES)
     environment = {"ASSENT_API_KEYS": keys, "ASSENT_CONFIG": str(configuration)}
     server = Server(tmp_path, scripted_agents(tmp_path, "agent", "chat_agent"), environment)
     server.launch()

@@ -29,6 +29,7 @@ REFUSED = {
     "two keys": "Host: 127.0.0.1\r\nAuthorization: Bearer a\r\nAuthorization: Bearer b",
     "one key in each of two fields of a name": "Host: 127.0.0.1\r\nX-Api-Key: a\r\nX-API-KEY: b",
     "two cookies": "Host: 127.0.0.1\r\nCookie: a=1\r\nCookie: a=2",
+    "a body that is packed as well": "Host: 127.0.0.1\r\nTransfer-Encoding: gzip, chunked",
     "two origins": "Host: 127.0.0.1\r\nOrigin: http://a\r\nOrigin: http://127.0.0.1",
 }
 

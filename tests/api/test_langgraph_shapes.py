@@ -342,8 +342,13 @@ async def test_a_run_is_delayed(sdk: LangGraphClient, api: Api, thread: str) -> 
 
 REFUSED_RUNS: list[tuple[dict[str, Any], str]] = [
     ({"message": "tell 1"}, "'message' is not supported here. Send it to POST /agent/runs."),
-    ({"command": {"resume": "yes"}}, "Decide with POST /threads/{id}/resume."),
-    ({"command": {"goto": "tools"}}, "'command' is not supported here."),
+    ({"command": {"resume": "yes"}}, "a 'command' decides, now"),
+    ({"command": {}, "input": None}, "'command.resume'"),
+    ({"command": {"resume": 1, "goto": "tools"}, "input": None}, "'goto' is not supported here"),
+    ({"command": {"goto": ["tools"]}, "input": None}, "'goto' is not supported here"),
+    ({"command": {"goto": {"node": "tools"}}, "input": None}, "'goto' is not supported here"),
+    ({"command": {"resume": 1, "goto": "__end__"}, "input": None}, "send one of them"),
+    ({"command": {"resume": 1, "update": {}}, "input": None}, "'update' is not supported here."),
     ({"webhook": "https://example.com"}, "'webhook' is not supported here."),
     ({"budget": {"tool_calls": 1}}, "'budget' is not supported here."),
     ({"assistant_id": None}, "'assistant_id'"),
@@ -352,8 +357,6 @@ REFUSED_RUNS: list[tuple[dict[str, Any], str]] = [
     ({"multitask_strategy": "drop"}, "'multitask_strategy'"),
     ({"input": None}, "nothing to do"),
     ({"input": {"messages": "x", "decisions": {}}}, "takes no input 'decisions'"),
-    ({"config": {"configurable": {"thread_id": "other"}}}, "'thread_id'"),
-    ({"config": {"configurable": {"__pregel_resuming": True}}}, "'__pregel_resuming'"),
     ({"interrupt_before": "*"}, "takes no other breakpoints"),
 ]
 
@@ -367,6 +370,51 @@ async def test_what_would_be_something_else_starts_no_run(
     refused = await api.http.post(f"/threads/{thread}/runs", json=given)
     assert sentence in (await problem(refused, 422))["detail"]
     assert await api.runs(thread) == []
+
+
+async def test_a_command_decides_what_the_thread_waits_for(
+    sdk: LangGraphClient, api: Api, server: Server, thread: str, amount: int
+) -> None:
+    (asked,) = await api.paused(f"pay {amount}", thread_id=thread)
+    run = await sdk.runs.create(thread, "agent", command={"resume": {"type": "approve"}})
+    assert run["run_id"] != asked["run_id"]
+    await api.ended(run["run_id"])
+    assert len(server.traces(f"pay {amount}")) == 1
+
+    again = {"assistant_id": "agent", "command": {"resume": {"type": "reject"}}}
+    await problem(await api.http.post(f"/threads/{thread}/runs", json=again), 409)
+    assert len(server.traces(f"pay {amount}")) == 1
+
+
+async def test_a_run_is_streamed_decided_and_streamed_on(
+    sdk: LangGraphClient, api: Api, server: Server, thread: str, amount: int
+) -> None:
+    await api.http.post("/threads", json={"thread_id": thread})
+    said = {"messages": [{"role": "user", "content": f"pay {amount}"}]}
+    modes = ["values", "messages-tuple", "updates"]
+    parts = [part async for part in sdk.runs.stream(thread, "agent", input=said, stream_mode=modes)]
+    assert (parts[0].event, parts[-1].event) == ("metadata", "end")
+    (asked,) = parts[-2].data["__interrupt__"]
+    (action,) = asked["value"]["action_requests"]
+    assert (action["name"], action["args"]) == ("pay", {"amount": amount})
+    state = await sdk.threads.get_state(thread)
+    assert parts[-2].data == {**state["values"], "__interrupt__": [asked]}
+    assert state["interrupts"] == state["tasks"][-1]["interrupts"] == [asked]
+    assert [*(await sdk.threads.get(thread))["interrupts"].values()] == [[asked]]
+
+    decided = {asked["id"]: {"decisions": [{"type": "approve"}]}}
+    more = [
+        part
+        async for part in sdk.runs.stream(
+            thread, "agent", command={"resume": decided}, stream_mode=modes
+        )
+    ]
+    assert (more[0].event, more[-1].event) == ("metadata", "end")
+    assert more[0].data["run_id"] != parts[0].data["run_id"]
+    assert len(server.traces(f"pay {amount}")) == 1
+    words = "".join(part.data[0]["content"] for part in more if part.event == "messages")
+    values = [part.data for part in more if part.event == "values"]
+    assert values[-1]["messages"][-1]["content"] in words
 
 
 async def test_a_run_of_what_is_not_there_is_a_404(api: Api, thread: str) -> None:
@@ -388,7 +436,6 @@ async def test_no_run_goes_on_from_a_pause_without_a_decision(
         {},
         {"input": None},
         {"input": None, "checkpoint": head},
-        {"input": {"messages": [{"role": "user", "content": "yes"}]}},
     ):
         body = {"assistant_id": agent, **given}
         await problem(await api.http.post(f"/threads/{thread}/runs", json=body), 409)

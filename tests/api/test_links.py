@@ -14,6 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
+from assent.core.keys import key_id_in
+from tests.cli.test_keys import made
 from tests.support.server import (
     Api,
     Server,
@@ -521,6 +523,24 @@ async def test_whoever_may_not_decide_may_not_by_a_link(
         ),
         200,
     )
+
+
+async def test_a_link_is_worth_nothing_once_the_key_of_its_recipient_was_revoked(
+    api: Api, browser: httpx.AsyncClient, server: Server, thread: str, amount: int
+) -> None:
+    approval = await paused(api, thread, amount)
+    server.kill()
+    zoes = await asyncio.to_thread(made, server.folder, "zoe", "--role", "approver")
+    server.start()
+    async with asking(server, Authorization=f"Bearer {zoes}") as zoe:
+        url = f"/approvals/{approval['approval_id']}/links"
+        link = await expect(await zoe.http.post(url, json={"recipient": "zoe"}), 201)
+        path = link.json()["url"].removeprefix("https://assent.example/under")
+        await page(await browser.get(path), 200)
+        await expect(await zoe.http.delete(f"/keys/{key_id_in(zoes)}"), 200)
+    assert "Not yours to decide" in await page(await browser.get(path), 403)
+    await page(await browser.post(path, data={"decision": "approve"}), 403)
+    assert (await api.approval(approval["approval_id"]))["status"] == "pending"
 
 
 # ── who may make them ──

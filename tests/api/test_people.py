@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,10 +12,12 @@ import pytest
 from typer.testing import CliRunner
 
 from assent.cli.app import app
+from tests.support.agui import AgUiClient
+from tests.support.secrets import keys_of
 from tests.support.server import (
     Api,
     Server,
-    asking,
+    asking_as,
     events_of,
     expect,
     problem,
@@ -27,7 +28,7 @@ from tests.support.server import (
 )
 
 NAMES = ("ann", "bob", "cy", "dee")
-KEYS = ",".join(f"{name}:secret-of-{name}" for name in NAMES)
+KEYS = keys_of(*NAMES)
 
 CONFIGURATION = """
 [people]
@@ -71,13 +72,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture
 async def people(server: Server) -> AsyncIterator[dict[str, Api]]:
     """A client for each of them."""
-    async with AsyncExitStack() as stack:
-        yield {
-            name: await stack.enter_async_context(
-                asking(server, authorization=f"Bearer secret-of-{name}")
-            )
-            for name in NAMES
-        }
+    async with asking_as(server, *NAMES) as people:
+        yield people
 
 
 APPROVE = {"type": "approve"}
@@ -135,6 +131,29 @@ async def test_it_takes_two_leads_and_not_the_one_who_asked(
     await decide(people["cy"], approval, {"type": "reject", "message": "No second lead."})
     assert "No second lead." in await people["ann"].last_words(thread)
     assert server.traces(f"slow {amount}") == []
+
+
+async def test_a_vote_by_agui_says_who_is_still_needed(
+    people: dict[str, Api], server: Server, thread: str, amount: int
+) -> None:
+    server.let_go(amount)
+    client = AgUiClient(people["ann"].http, "chat_agent", thread)
+    await client.run(f"slow {amount}")
+    (asked,) = client.interrupts
+    told = await client.answer({"approved": True})
+    assert told[-1]["outcome"]["type"] == "interrupt"
+    (left,) = client.interrupts
+    assert left["id"] == asked["id"]
+    assert left["message"].endswith("ann agreed, and it takes 1 more.")
+    assert server.traces(f"slow {amount}") == []
+
+    (approval,) = await people["bob"].pending(thread)
+    await decide(people["bob"], approval, APPROVE)
+    assert await people["ann"].last_words(thread) == f"Results: slowly paid {amount}"
+    # Whoever comes back is shown what has become of it.
+    told = await client.run()
+    assert told[-1]["outcome"] == {"type": "success"}
+    assert client.texts[-1] == ("assistant", f"Results: slowly paid {amount}")
 
 
 async def test_the_second_vote_lets_it_run(

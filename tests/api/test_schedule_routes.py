@@ -55,6 +55,7 @@ async def test_it_is_made_with_the_defaults_that_are_documented(api: Api) -> Non
         "last_at": None,
         "last_run_id": None,
         "last_error": None,
+        "ends_at": None,
     }
 
 

@@ -184,6 +184,10 @@ async def test_whoever_has_too_many_gets_no_other_and_starts_nothing(api: Api, t
             return response.status_code == 200
 
     await until(is_free)
+    # Nor is room kept for a stream that was refused.
+    for _ in range(MOST + 1):
+        body = {"message": "tell 1", "agent": "nobody"}
+        await problem(await api.http.post("/agent/stream", json=body), 404)
 
 
 async def test_nobody_opens_more_by_asking_at_once(server: Server, api: Api, thread: str) -> None:

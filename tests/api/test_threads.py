@@ -183,13 +183,18 @@ async def test_the_state_has_the_fields_of_the_sdk(api: Api, thread: str, amount
     state = await api.get(f"/threads/{thread}/state")
     check_state(state, thread)
     assert state["next"] == ["approval"]
-    # It is our gate that asks, and no interrupt of LangGraph's.
-    assert (state["approvals"], state["interrupts"]) == ([approval], [])
+    assert state["approvals"] == [approval]
+    # It is our gate that asks: in LangGraph's words, an interrupt of the last task.
+    (task,) = state["tasks"]
+    (interrupt,) = state["interrupts"]
+    assert task["interrupts"] == [interrupt]
+    (action,) = interrupt["value"]["action_requests"]
+    assert (action["name"], action["args"]) == ("pay", {"amount": amount})
     assert [message["type"] for message in state["values"]["messages"]] == ["human", "ai"]
     found = await api.get(f"/threads/{thread}")
     assert found.keys() >= fields(schema.Thread)
     assert found["values"] == state["values"]
-    assert (found["approvals"], found["interrupts"]) == ([approval], {})
+    assert (found["approvals"], found["interrupts"]) == ([approval], {task["id"]: [interrupt]})
 
 
 async def test_a_dynamic_interrupt_stands_in_the_state_under_its_own_id(

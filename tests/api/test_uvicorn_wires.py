@@ -393,7 +393,7 @@ async def test_a_head_without_end_is_held_to_its_largest_size(begin: bytes) -> N
 
 
 async def test_large_bodies_of_requests_that_follow_each_other_are_no_heads() -> None:
-    body = b"1\r\nx\r\n" * 50_000 + b"10000\r\n" + b"y" * 0x10000 + b"\r\n0\r\n\r\n"
+    body = b"1\r\nx\r\n" * 6_000 + b"10000\r\n" + b"y" * 0x10000 + b"\r\n0\r\n\r\n"
     post = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + body
     async with served(says_hello_at_the_end) as (port, _):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -526,6 +526,13 @@ async def test_what_refuses_a_head_is_a_problem_document() -> None:
     }
 
 
+@pytest.mark.parametrize("begin", [b"GET / HTTP/2.0", b"GET /", b"GET / HTTP/0.9"])
+async def test_what_is_of_another_version_is_no_request(begin: bytes) -> None:
+    async with served(says_hello) as (port, _), connected(port) as (reader, writer):
+        writer.write(begin + b"\r\nHost: x\r\n\r\n")
+        assert await status(reader) == 400
+
+
 async def test_a_head_that_does_not_end_in_time_is_told_so_and_nobody_who_asks_nothing() -> None:
     async with served(says_hello, Hasty) as (port, _):
         async with connected(port) as (reader, writer):
@@ -588,6 +595,16 @@ async def test_a_connection_is_kept_whose_body_came_behind_its_answer() -> None:
         await reader.readuntil(b"hello")
 
 
+@pytest.mark.parametrize("field", [b"Content-Length: 5", b"X: " + b"x" * 9000])
+async def test_a_handshake_that_is_none_is_refused_and_not_held(field: bytes) -> None:
+    sent = readers.handshake("/").replace(b"\r\n\r\n", b"\r\n" + field + b"\r\n\r\n")
+    async with served(says_hello) as (port, state), connected(port) as (reader, writer):
+        writer.write(sent)
+        assert await status(reader) == 400
+        await reader.read()
+        await until(lambda: not state.connections)
+
+
 async def test_who_asks_for_another_protocol_is_answered_in_this_one() -> None:
     upgrade = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
     async with served(says_hello) as (port, _), connected(port) as (reader, writer):
@@ -605,6 +622,98 @@ async def test_a_head_without_end_costs_no_more_than_its_limit() -> None:
         feed(protocol, sent, 1 << 16)
         assert time.process_time() - began < 0.1
         assert await status(reader) == 431
+
+
+# ── many small parts ──────────────────────────────────────────────────────────────────────────────
+
+CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+AT_ONCE = 1 << 18
+"""The bytes that an event loop hands over at once."""
+
+SMALL = {
+    "requests": (b"", b"GET / HTTP/1.1\r\n\r\n"),
+    "chunks": (CHUNKED, b"1\r\nx\r\n"),
+    "pings": (readers.handshake("/"), b"\x89\x80" + bytes(4)),
+    "pongs": (readers.handshake("/"), b"\x8a\x80" + bytes(4)),
+    "texts": (readers.handshake("/"), b"\x81\x80" + bytes(4)),
+    "fragments": (readers.handshake("/"), b"\x00\x80" + bytes(4)),
+}
+
+
+@pytest.mark.parametrize("kind", SMALL)
+async def test_of_the_smallest_parts_no_more_are_read_at_once_than_others_can_wait_for(
+    kind: str,
+) -> None:
+    """All of them take the server a second, and a system may hand over thirty times as many."""
+    begin, part = SMALL[kind]
+    parts = part * (AT_ONCE // len(part))
+    if kind == "fragments":
+        parts = b"\x01" + parts[1:]
+    async with served(takes_nothing) as (port, state), connected(port) as (reader, writer):
+        if kind in ("requests", "chunks"):
+            writer.write(begin)
+            await wire_in(state)
+        else:
+            writer.write(begin)
+            await reader.readuntil(b"\r\n\r\n")
+        (protocol,) = state.connections
+        began = time.process_time()
+        feed(protocol, parts, len(parts))
+        assert time.process_time() - began < 0.1
+        wire: Any = vars(protocol)["transport"]
+        assert not wire.is_reading()
+        # What waits there is bounded by that.
+        assert len(vars(protocol)["_portions"].held) < AT_ONCE
+
+
+async def test_all_of_many_small_parts_is_read_in_its_order() -> None:
+    heard = asyncio.Queue[Any]()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await says_how_much(scope, receive, send)
+            return
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] == "websocket.receive":
+            heard.put_nowait(message["text"])
+
+    chunks = CHUNKED + b"1\r\nx\r\n" * 2000 + b"0\r\n\r\n"
+    async with served(app) as (port, _):
+        async with connected(port) as (reader, writer):
+            writer.write(HELLO * 500 + chunks + HELLO)
+            for size in (*[0] * 500, 2000, 0):
+                head = await reader.readuntil(b"\r\n\r\n")
+                assert f"x-size: {size}\r\n".encode() in head
+        async with connected(port) as (reader, writer):
+            writer.write(readers.handshake("/"))
+            await reader.readuntil(b"\r\n\r\n")
+            pings = b"".join(b"\x89\x84" + bytes(4) + struct.pack("!I", n) for n in range(600))
+            texts = b"".join(b"\x81\x83" + bytes(4) + b"%03d" % n for n in range(600))
+            writer.write(pings + texts)
+            pongs = await reader.readexactly(600 * 6)
+            assert pongs == b"".join(b"\x8a\x04" + struct.pack("!I", n) for n in range(600))
+            assert [await heard.get() for _ in range(600)] == [f"{n:03}" for n in range(600)]
+
+
+async def test_a_handshake_behind_a_request_is_made_when_that_is_answered() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await says_hello(scope, receive, send)
+            return
+        await receive()
+        await send({"type": "websocket.accept"})
+        heard = await receive()
+        await send({"type": "websocket.send", "text": heard["text"]})
+
+    async with served(app) as (port, _), connected(port) as (reader, writer):
+        writer.write(HELLO * 3 + b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 5000 + b"\r\n")
+        writer.write(readers.handshake("/").partition(b"\r\n")[2])
+        for _ in range(3):
+            await reader.readuntil(b"hello")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+        writer.write(FRAME)
+        assert await reader.readexactly(4) == b"\x81\x02{}"
 
 
 # ── helpers ───────────────────────────────────────────────────────────────────────────────────────
@@ -647,6 +756,24 @@ async def says_hello(scope: Scope, receive: Receive, send: Send) -> None:
     head = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]}
     await send(head)
     await send({"type": "http.response.body", "body": b"hello"})
+
+
+async def takes_nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+    await asyncio.Event().wait()
+
+
+async def says_how_much(scope: Scope, receive: Receive, send: Send) -> None:
+    size = 0
+    while (message := await receive())["type"] == "http.request":
+        size += len(message["body"])
+        if not message["more_body"]:
+            break
+    headers = [(b"x-size", b"%d" % size), (b"content-length", b"0")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def says_hello_at_the_end(scope: Scope, receive: Receive, send: Send) -> None:

@@ -428,6 +428,8 @@ async def test_a_server_with_keys_needs_one_and_counts_streams_by_it(tmp_path: P
                 await socket.until("run_paused")
                 (approval,) = await api.pending("t")
                 assert approval["requested_by"] == ["ann"]
+            # Their clients learn of the end a moment before the server has counted it.
+            await api.until_streams(0, thread_id="t")
             async with socket_of(server, "t", headers=ann):
                 pass
 

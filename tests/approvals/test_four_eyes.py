@@ -23,13 +23,14 @@ from assent.approvals.rules import (
     advance,
     needs_another,
 )
-from assent.core.access import APPROVES_ALL, EVERYTHING, Approves, approves_of
+from assent.core.access import APPROVES_ALL, EVERYTHING, Approves, Owner, approves_of
 from assent.core.approval import Approval, ApprovalStatus, Target, Vote, people_behind
 from assent.core.audit import LOCAL, Actor, Authentication
 from assent.core.decisions import Approve, Edit, Reject, Respond
 from assent.core.errors import AssentError, ConfigurationError, Forbidden
 from assent.core.grant import Bound, Grant
 from assent.core.policy import Person, Policy
+from assent.core.rows import ApiKey
 from assent.storage.base import Change
 from assent.storage.sqlite import SqliteStorage
 from tests.support.approvals import CLOCK, LATER, START, a_thread, an_approval, question, takes_all
@@ -115,8 +116,8 @@ BY_BOBS_LINK = somebody("dee", sent_by="bob")
 
 def test_whoever_shares_a_secret_with_a_requester_is_the_requester() -> None:
     asked = question(Policy(four_eyes=True), requested_by=["bob"])
-    for by in (somebody("bob"), BOB_AS_ANN, BY_BOBS_LINK):
-        with pytest.raises(Forbidden, match="bob asked for"):
+    for by in (somebody("bob"), BOB_AS_ANN, BY_BOBS_LINK, somebody("Bob")):
+        with pytest.raises(Forbidden, match=r"(?i)bob asked for"):
             advance(asked, Decide(by=by, decision=Approve()), START)
         rejected = advance(asked, Decide(by=by, decision=Reject()), START).approval
         assert rejected.status is ApprovalStatus.REJECTED
@@ -161,6 +162,12 @@ def vote(by: str, *known_to: str, sent_by: str = "") -> Vote:
         ([vote("ann", sent_by="bob"), vote("bob")], 1),
         ([vote("ann", sent_by="mailer"), vote("bob", sent_by="mailer")], 2),
         ([vote("ann", sent_by="bob"), vote("cy", sent_by="bob"), vote("bob")], 1),
+        ([vote("Ann"), vote("ann")], 1),
+        ([vote("stra\N{LATIN SMALL LETTER SHARP S}e"), vote("STRASSE")], 1),
+        (
+            [vote("\N{FULLWIDTH LATIN SMALL LETTER A}nn", sent_by="Bob"), vote("ann"), vote("bob")],
+            1,
+        ),
     ],
 )
 def test_votes_that_one_person_may_have_given_are_one(votes: list[Vote], people: int) -> None:
@@ -319,7 +326,7 @@ def test_a_grant_votes_with_the_roles_that_its_giver_had(
 ) -> None:
     """Those without any of the program's roles were given before there were any."""
     given = a_grant("dee", *roles)
-    done, used = cast_grants(question(LEAD), [given], START)
+    done, used, _ = cast_grants(question(LEAD), [given], START)
     assert (done.approval.status is ApprovalStatus.APPROVED, len(used)) == (votes, int(votes))
     if votes:
         check_may_grant(LEAD, given)
@@ -339,9 +346,76 @@ def test_whoever_is_no_approver_any_more_grants_nothing() -> None:
         (("operator", "lead"), False),
         (("approver:tool:mail",), False),
     ):
-        assert People(given={"dee": roles}).may_still_grant(given) is holds
+        why = People(given={"dee": roles}).why_no_vote(given, question(LEAD), (), START)
+        assert (why == "") is holds, roles
     people = People({"dee": Person(name="dee", roles=("viewer",))})
-    assert not people.may_still_grant(given)
+    assert people.why_no_vote(given, question(LEAD), (), START)
+
+
+def a_key(*roles: str, **more: Any) -> ApiKey:
+    given: dict[str, Any] = {"person": "dee", "made_by": "", "created_at": START, **more}
+    return ApiKey(key_id="k", roles=roles, mac="", proof="", **given)
+
+
+@pytest.mark.parametrize(
+    ("known", "keys", "why"),
+    [
+        ({}, [a_key("lead", "approver")], ""),
+        ({}, [a_key("lead")], ""),
+        ({}, [a_key("viewer", revoked_at=START), a_key("lead", "approver")], ""),
+        ({"given": {"dee": ("lead",)}}, [a_key("approver")], ""),
+        ({"having_keys": frozenset({"dee"}), "given": {"dee": ("lead",)}}, [], ""),
+        ({}, [a_key("lead", "approver", revoked_at=START)], "keys is good"),
+        ({}, [a_key("lead", "approver", expires_at=START)], "keys is good"),
+        ({}, [a_key("lead", "operator")], "may not approve"),
+        ({}, [a_key("lead", made_by="dee")], "may not approve"),
+        ({}, [a_key("approver")], "may not approve"),
+        ({}, [a_key("lead", "approver", made_by="oz")], ""),
+        ({"known_elsewhere": False}, [a_key("lead", "approver", made_by="oz")], "has no key"),
+        ({"known_elsewhere": False}, [], "has no key"),
+        ({"default": ("viewer",), "given": {"dee": ("lead",)}}, [a_key()], "may not approve"),
+    ],
+)
+def test_a_grant_votes_as_long_as_its_giver_could(
+    known: dict[str, Any], keys: list[ApiKey], why: str
+) -> None:
+    given = a_grant("dee", "lead", "approver")
+    said = People(**known).why_no_vote(given, question(LEAD), keys, START)
+    assert why in said
+    assert (said == "") is (why == "")
+
+
+def test_what_everybody_granted_holds_until_the_server_knows_people() -> None:
+    given = a_grant(LOCAL)
+    assert not People().why_no_vote(given, question(LEAD), (), START)
+    assert People(knows_nobody=False).why_no_vote(given, question(LEAD), (), START)
+
+
+@pytest.mark.parametrize(
+    ("known", "keys", "counts"),
+    [
+        ({"known_elsewhere": False}, [], True),
+        ({"given": {"dee": ("viewer",)}}, [], False),
+        ({"given": {"dee": ("approver",)}}, [], True),
+        ({"having_keys": frozenset({"dee"})}, [], True),
+        ({"having_keys": frozenset({"dee"}), "given": {"dee": ("operator",)}}, [], False),
+        ({}, [a_key("viewer"), a_key("approver:tool:pay")], True),
+        ({}, [a_key("approver", revoked_at=START), a_key("viewer")], False),
+        ({}, [a_key("approver", expires_at=START)], False),
+        ({}, [a_key("approver", revoked_at=START, made_by="oz")], True),
+        ({"having_keys": frozenset({"dee"})}, [a_key("approver", revoked_at=START)], True),
+    ],
+)
+def test_a_link_counts_as_long_as_who_it_is_for_could_decide_without_it(
+    known: dict[str, Any], keys: list[ApiKey], counts: bool
+) -> None:
+    approves = People(**known).approves_unasked(Owner("dee"), keys, START)
+    assert approves.takes(question(LEAD)) is counts
+
+
+def test_a_link_to_everybody_is_over_once_the_server_knows_people() -> None:
+    assert People().approves_unasked(Owner(LOCAL), (), START).anything
+    assert not People(knows_nobody=False).approves_unasked(Owner(LOCAL), (), START).anything
 
 
 def test_what_decides_later_takes_a_secret_of_ones_own() -> None:

@@ -45,7 +45,7 @@ def status(asked: Approval, *grants: Grant) -> ApprovalStatus:
 
 
 def test_a_grant_approves_in_its_givers_name() -> None:
-    done, used = cast_grants(question(Policy(roles=("clerk",))), [grant()], START)
+    done, used, _ = cast_grants(question(Policy(roles=("clerk",))), [grant()], START)
     assert (done.approval.status, done.approval.decided_by) == (ApprovalStatus.APPROVED, "bob")
     assert done.approval.votes[0].grant == "grant-bob"
     assert [event_type(event) for event in done.events] == ["approval_decided"]
@@ -72,7 +72,7 @@ def test_a_grant_approves_in_its_givers_name() -> None:
 def test_whatever_it_does_not_say_it_does_not_cover(more: dict[str, Any]) -> None:
     policy = Policy(roles=("clerk",))
     assert status(question(policy), grant()) is ApprovalStatus.APPROVED
-    done, used = cast_grants(question(policy), [grant(**more)], START)
+    done, used, _ = cast_grants(question(policy), [grant(**more)], START)
     assert (done.approval.status, done.events, used) == (ApprovalStatus.PENDING, (), ())
 
 
@@ -92,7 +92,7 @@ def test_a_grant_counts_as_one_vote() -> None:
     asked = question(Policy(quorum=2))
     assert status(asked, grant()) is ApprovalStatus.PENDING
     assert status(asked, grant(), grant(grant_id="another")) is ApprovalStatus.PENDING
-    done, used = cast_grants(asked, [grant(), grant(CY), grant(EVE)], START)
+    done, used, _ = cast_grants(asked, [grant(), grant(CY), grant(EVE)], START)
     assert done.approval.status is ApprovalStatus.APPROVED
     assert [each.given_by for each in used] == ["bob", "cy"], "no more than were needed"
     assert [event_type(event) for event in done.events] == ["approval_voted", "approval_decided"]

@@ -88,6 +88,7 @@ def test_what_a_key_was_made_with_is_listed_and_its_text_is_not(tmp_path: Path) 
     assert (row["person"], row["tenant"], row["note"]) == ("ann", "acme", "laptop")
     assert row["roles"] == ["approver:tool:pay", "operator"]
     assert row["made_by"] == "" and row["expires_at"] is not None
+    assert row["expires_at"][:10] in keys(tmp_path, "list", COLUMNS="80", TZ="UTC").stdout
     table = keys(tmp_path, "list", COLUMNS="200").stdout
     assert "ann (acme)" in table and "this machine" in table
     assert not re.search("ask_", table + json.dumps(row))
@@ -100,7 +101,9 @@ def test_what_a_key_was_made_with_is_listed_and_its_text_is_not(tmp_path: Path) 
         (("create",), 2),
         (("create", "local"), 2),
         (("create", "ann", "--role", "approver:toll:pay"), 2),
+        (("create", "ann", "--role", "viwer"), 2),
         (("create", "ann", "--expires", "soon"), 2),
+        (("create", "ann", "--url", "http://127.0.0.1:9"), 2),
         (("create", "ann", "--tenant", "a/b"), 2),
         (("list",), 2),
         (("revoke",), 2),
@@ -120,6 +123,8 @@ def test_a_key_that_there_is_not_is_told(tmp_path: Path) -> None:
     made(tmp_path, "ann")
 
     assert "no key 'nope'" in keys(tmp_path, "revoke", "nope", code=1).stderr
+    misspelt = keys(tmp_path, "revoke", "--person", "anne", code=1).stderr
+    assert "'anne' has no key here" in misspelt
 
 
 def test_all_keys_of_a_person_are_revoked_at_once(tmp_path: Path) -> None:
@@ -148,9 +153,11 @@ def test_without_the_pepper_no_key_works_any_more(tmp_path: Path) -> None:
     pepper.unlink()
     with serving(tmp_path) as server:
         assert status(server, key) == 401
+        assert re.search(r"keys were made with another pepper .* count=1 ", server.output)
     pepper.write_bytes(kept)
     with serving(tmp_path) as server:
         assert status(server, key) == 200
+        assert server.output.count("with another pepper") == 1, "of the last start"
 
 
 def test_keys_are_made_listed_and_revoked_over_http(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,20 @@ url = "https://example.com/hook"
 secrets = ["env:PAGER"]
 """
 JSON = '{"notify": {"pager": {"url": "https://example.com/hook", "secrets": ["env:PAGER"]}}}'
+
+
+def slack(**changes: object) -> str:
+    """A file whose section 'slack' is right but for this."""
+    right = {"token": "xoxb-1", "signing_secret": "s", "team": "T01", "people": {"U01": "ann"}}
+    return json.dumps({"slack": {**right, **changes}})
+
+
+def test_a_slack_user_is_one_of_their_workspace(tmp_path: Path) -> None:
+    (tmp_path / "assent.json").write_text(slack(people={"U01": "ann", "T02:W01": "bob"}))
+    app = read_configuration(tmp_path / "assent.json", {}).slack
+    assert app is not None
+    assert [app.person("T01", "U01"), app.person("T02", "W01")] == ["ann", "bob"]
+    assert [app.person("T02", "U01"), app.person("", "U01")] == [None, None]
 
 
 @pytest.mark.parametrize(("name", "text"), [("assent.toml", TOML), ("assent.json", JSON)])
@@ -41,6 +56,14 @@ def test_it_may_say_nothing(tmp_path: Path) -> None:
         ("assent.json", "[]", "is not a table"),
         ("assent.toml", "[notifi.pager]\nurl = 'json://x'", "'notifi'"),
         ("assent.toml", "[notify.pager]\nurl = 'http://x'", "pager"),
+        ("assent.json", slack(team="home"), "'team' is no workspace"),
+        ("assent.json", slack(people={"@ann": "ann"}), "no Slack user '@ann'"),
+        ("assent.json", slack(people={"X:U01": "ann"}), "no Slack user 'X:U01'"),
+        ("assent.json", slack(token="env:NOWHERE"), "NOWHERE, which is not set"),
+        ("assent.json", slack(token="xo\nxb"), "'token' is none"),
+        ("assent.json", slack(signing_secret=" "), "'signing_secret' is empty"),
+        ("assent.json", slack(url="http://slack.example/"), "Use https"),
+        ("assent.json", slack(users={}), "Its fields are: token, signing_secret"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path: Path, name: str, text: str, said: str) -> None:

@@ -29,7 +29,7 @@ def test_the_reference_lists_every_setting() -> None:
     [
         ("none", ()),
         (" progress , query", ("progress", "query")),
-        ("human-input,progress,tasks,query", DIALECTS),
+        ("human-input,progress,tasks,query,langgraph,vercel,agui", DIALECTS),
     ],
 )
 def test_dialects_are_named(
@@ -53,9 +53,11 @@ def test_an_unknown_dialect_is_refused(monkeypatch: pytest.MonkeyPatch, written:
 def test_keys_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASSENT_API_KEYS", "alice:secret-of-alice, bob:secret:with:colons")
     settings = Settings()
-    assert settings.api_keys == {"alice": "secret-of-alice", "bob": "secret:with:colons"}
+    assert settings.secrets_of_people == {"alice": "secret-of-alice", "bob": "secret:with:colons"}
     # Logs may show it: by default, structlog does with the variables of a traceback.
-    assert "secret" not in repr(settings) + str(settings)
+    for shown in (repr(settings), str(settings), settings.model_dump_json(), f"{vars(settings)}"):
+        assert "alice" in shown
+        assert "secret-of" not in shown and "with:colons" not in shown
     assert settings.secrets == ["secret-of-alice", "secret:with:colons"]
 
 

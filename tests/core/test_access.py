@@ -19,6 +19,8 @@ from assent.core.access import (
     Role,
     Sight,
     approves_of,
+    check_role,
+    misspelt,
     rights_of,
     role_of,
     roles_in_policies,
@@ -26,6 +28,7 @@ from assent.core.access import (
 )
 from assent.core.approval import Approval, Delegation, Target
 from assent.core.audit import Actor
+from assent.core.errors import ConfigurationError
 from assent.core.policy import Escalation, OnTimeout, Policy
 from tests.storage.samples import NOON, approval
 
@@ -132,6 +135,25 @@ def test_a_role_says_which_approvals_it_is_for() -> None:
         Role.VIEWER,
         None,
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "role"),
+    [
+        *(("viwer", Role.VIEWER), ("veiwer", Role.VIEWER), ("Viewer", Role.VIEWER)),
+        *(("operater", Role.OPERATOR), ("auditors", Role.AUDITOR), (" admin", Role.ADMIN)),
+        *(("aprover:tool:pay", Role.APPROVER), ("approver:tols:pay", Role.APPROVER)),
+        *((each, None) for each in ("viewer", "approver:role:lead", "reviewer", "editor", "a")),
+    ],
+)
+def test_a_role_that_is_misspelt_is_none_of_policies(text: str, role: Role | None) -> None:
+    """As one of policies it would leave what one has by default: more than was meant."""
+    assert misspelt(text) is role
+    if role is None:
+        check_role(text)
+    else:
+        with pytest.raises(ConfigurationError, match=f"is no role. Did you mean '{role}'"):
+            check_role(text)
 
 
 ANYBODY = approval(policy=Policy(), delegations=())

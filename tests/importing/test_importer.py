@@ -752,7 +752,7 @@ async def test_an_import_that_is_cancelled_at_any_step_leaves_whole_threads_only
             )
 
 
-KILLS = int(os.environ.get("ASSENT_IMPORT_KILLS", "15"))
+KILLS = int(os.environ.get("ASSENT_IMPORT_KILLS", "8"))
 
 
 def import_until_killed(old: Path, new: Path, began: Connection) -> None:

@@ -293,7 +293,9 @@ async def test_a_slow_and_a_dead_endpoint_delay_nobody_else(storage: SqliteStora
     async with receiving(slow), receiving(fine):
         endpoints = [webhook(slow, "slow"), webhook(dead, "dead"), webhook(fine, "fine")]
         rows = [
-            due(f"{name}{n}", endpoint=name) for name in ("slow", "dead", "fine") for n in range(20)
+            due(f"{name}{n}", endpoint=name, approval_id=f"a{n}")
+            for name in ("slow", "dead", "fine")
+            for n in range(20)
         ]
         await storage.commit(Change(rows=tuple(rows)))
         began = asyncio.get_running_loop().time()

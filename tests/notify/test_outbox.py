@@ -15,10 +15,10 @@ from assent.core.events import EVENT_TYPES, ApprovalEvent, Event
 from assent.core.json import encode_json
 from assent.core.policy import Policy
 from assent.core.rows import Link, Notification, NotificationStatus
-from assent.notify.channels import texts
 from assent.notify.endpoints import APPROVAL_EVENTS, DEFAULT_EVENTS, Endpoint, endpoints_from_json
 from assent.notify.notifier import Message
 from assent.notify.outbox import MAX_PAYLOAD_BYTES, notifications_for
+from assent.notify.texts import texts
 from assent.storage.base import Change
 from tests.support.keys import NEW_SECRET
 from tests.support.notifications import NOW, PENDING, event
@@ -350,8 +350,12 @@ def test_endpoints_are_read() -> None:
     ("written", "said"),
     [
         ({"a b": {"url": "json://x"}}, "letters, digits"),
-        ({"a": {}}, "either a 'url' or a 'notifier'"),
-        ({"a": {"url": "json://x", "notifier": "a:b"}}, "either a 'url' or a 'notifier'"),
+        ({"a": {}}, "either a 'url', a 'slack' channel or a"),
+        ({"a": {"url": "json://x", "notifier": "a:b"}}, "either a 'url', a 'slack' channel or a"),
+        ({"a": {"slack": "C01", "notifier": "a:b"}}, "either a 'url', a 'slack' channel or a"),
+        ({"a": {"slack": "#team"}}, "is no channel"),
+        ({"a": {"slack": "C01", "recipient": "bob"}}, "has no 'recipient'"),
+        ({"a": {"slack": "C01", "secrets": [NEW_SECRET]}}, "Only webhooks"),
         ({"a": {"url": "https://example.com"}}, "no secret"),
         ({"a": {"url": "http://example.com", "secrets": [NEW_SECRET]}}, "allow_http"),
         ({"a": {"url": "json://x", "secrets": [NEW_SECRET]}}, "Only webhooks"),

@@ -17,12 +17,13 @@ from assent.core.audit import AuditAction
 from assent.core.clock import Clock
 from assent.core.decisions import Approve
 from assent.core.errors import InvalidRequest
+from assent.core.grant import Grant
 from assent.core.policy import Policy
-from assent.core.rows import File, Row
+from assent.core.rows import File, Link, Row
 from assent.runs.owners import Move, Moved
 from assent.storage.base import Change, Storage, all_rows
 from assent.storage.sqlite import SqliteStorage
-from tests.storage.samples import NOON, approval, notification, run, schedule, thread
+from tests.storage.samples import NOON, approval, grant, link, notification, run, schedule, thread
 from tests.support.rows import replace
 
 LOCAL, ANN, OF_ACME = Owner("local"), Owner("ann"), Owner("ann", "acme")
@@ -55,8 +56,18 @@ def upload(owner: Owner) -> File:
     )
 
 
+def a_grant(id: str, by: Owner, **changes: Any) -> Grant:
+    given = {"given_by": by.name, "user": by.name, "tenant": by.tenant, "revoked_at": None}
+    return replace(grant(id), **{**given, "thread_id": "", "revoked_by": None, **changes})
+
+
+def a_link(id: str, **changes: Any) -> Link:
+    return replace(link(id), **{"used_at": None, **changes})
+
+
 def all_of(owner: Owner, id: str) -> list[Row]:
-    """A thread of the owner's with everything that hangs on it, a schedule and an upload."""
+    """A thread of the owner's with everything that hangs on it, a schedule, an upload and a
+    grant."""
     return [
         of(owner, thread(id)),
         of(owner, run(f"r-{id}", thread_id=id)),
@@ -64,6 +75,8 @@ def all_of(owner: Owner, id: str) -> list[Row]:
         notification(f"n-{id}", thread_id=id, approval_id=f"a-{id}", tenant=owner.tenant),
         of(owner, schedule(f"s-{id}", thread_id="")),
         upload(owner),
+        a_grant(f"g-{id}", owner),
+        a_link(f"l-{id}", recipient=owner.name, thread_id=id, approval_id=f"a-{id}"),
     ]
 
 
@@ -76,6 +89,7 @@ async def seen(storage: Storage, owner: Owner) -> set[str]:
         *await all_rows(reads.approvals),
         *await all_rows(reads.schedules),
         *await all_rows(storage.uploads_of, owner=owner),
+        *await all_rows(reads.grants),
     ]
     return {getattr(row, next(iter(type(row).__annotations__))) for row in rows}
 
@@ -87,8 +101,8 @@ async def test_all_that_somebody_has_is_somebody_elses(
     others = all_of(Owner("bob"), "u")
     await storage.commit(Change(rows=(*all_of(LOCAL, "t"), *others)))
     before = await seen(storage, LOCAL)
-    assert len(before) == 5
-    assert await Move(storage, Clock(), LOCAL, target)() == Moved(1, 1, 1)
+    assert len(before) == 6
+    assert await Move(storage, Clock(), LOCAL, target)() == Moved(1, 1, 1, 1)
     assert await seen(storage, LOCAL) == set()
     assert await seen(storage, target) == before
     moved = await storage.thread("t")
@@ -97,10 +111,17 @@ async def test_all_that_somebody_has_is_somebody_elses(
     assert sent is not None and sent.tenant == target.tenant
     bobs = (*[await storage.thread("u")], await storage.run("r-u"), await storage.approval("a-u"))
     assert list(bobs) == others[:3]
+    # Everybody may have given what `local` gave; and what the old name was sent is nobody's.
+    given, left = await storage.grant("g-t"), await storage.grant("g-u")
+    assert given is not None and (given.given_by, given.user) == ("ann", "ann")
+    assert (given.tenant, given.revoked_by) == (target.tenant, "local")
+    assert left in others
+    assert await storage.link("l-t") is None
+    assert await storage.link("l-u") in others
 
     audited = (await storage.audit()).rows
     assert {record.entry.action for record in audited} == {AuditAction.MOVED}
-    assert [record.entry.thread_id for record in audited] == ["t", "", ""]
+    assert [record.entry.thread_id for record in audited] == ["t", ""]
     assert audited[0].entry.detail == {"from": "local", "to": "ann"}
     # Once more, as after a kill: there is nothing left to do.
     assert await Move(storage, Clock(), LOCAL, target)() == Moved()
@@ -153,6 +174,31 @@ async def test_with_four_eyes_the_two_are_one_person(storage: SqliteStorage) -> 
     assert moved.edit == asked.edit
     changed = await storage.thread("u")
     assert changed is not None and changed.requested_by == ("ann",)
+
+
+async def test_what_somebody_granted_counts_on_as_whoever_they_are_now(
+    storage: SqliteStorage,
+) -> None:
+    bob, cy = Owner("bob"), Owner("cy")
+    by, to = a_grant("by", bob, user="cy"), a_grant("to", cy, user="bob")
+    others = a_grant("others", cy, user="dee")
+    asked = of(cy, schedule("s", thread_id=""), requested_by=("cy", "bob"))
+    used = link("used", thread_id="t", recipient="bob")
+    rows = (by, to, others, asked, used, a_link("sent", created_by="bob", thread_id="t"))
+    await storage.commit(Change(rows=(of(cy, thread("t")), *rows)))
+
+    # Into another tenant nobody takes what others gave there.
+    assert await Move(storage, Clock(), Owner("dee"), OF_ACME)() == Moved()
+    assert await Move(storage, Clock(), bob, ANN)() == Moved(grants=2)
+
+    for before, names in ((by, ("ann", "cy")), (to, ("cy", "ann")), (others, ("cy", "dee"))):
+        now = await storage.grant(before.grant_id)
+        assert now is not None and (now.given_by, now.user) == names
+        assert now.revoked_at is None
+    moved = await storage.schedule("s")
+    assert moved is not None and (moved.owner, moved.requested_by) == ("cy", ("cy", "ann"))
+    assert await storage.link("used") == used
+    assert await storage.link("sent") is None
 
 
 async def test_nobody_gives_something_to_themselves(storage: SqliteStorage) -> None:

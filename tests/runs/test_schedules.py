@@ -27,6 +27,7 @@ from assent.core.decisions import Approve
 from assent.core.errors import InvalidRequest, NotFound, ThreadBusy, ThreadPaused, Unavailable
 from assent.core.rows import ApiKey, Run, RunStatus, Schedule, Timer
 from assent.core.run_input import RunInput
+from assent.runs.follow import wait_for_run
 from assent.runs.opening import open_runs
 from assent.runs.schedules import ON_TIME, Plan, next_time, next_times, pass_due_time, timer_id
 from assent.runs.service import Runs
@@ -236,6 +237,14 @@ def due(if_missed: str, cron: str = "0 * * * *") -> Schedule:
         last_error="Before.",
         version=7,
     )
+
+
+def test_after_its_end_no_run_is_due() -> None:
+    last = replace(due("once"), ends_at=NINE + timedelta(minutes=59))
+    moved, at = pass_due_time(last, NINE)
+    assert (moved.next_at, at) == (None, NINE)
+    longer = replace(last, ends_at=NINE + timedelta(hours=1))
+    assert pass_due_time(longer, NINE)[0].next_at == NINE + timedelta(hours=1)
 
 
 @pytest.mark.parametrize("if_missed", ["once", "skip"])
@@ -629,11 +638,13 @@ GONE = replace(OF_ANN, revoked_at=NOON)
         (People(given={"ann": ("operator",)}), GONE, True),
     ],
 )
-async def test_a_schedule_of_somebody_who_may_not_run_agents_any_more_is_disabled(
+async def test_what_somebody_who_may_not_run_agents_any_more_has_put_off_is_not_done(
     house: House, people: People, key: ApiKey | None, runs_on: bool
 ) -> None:
     async with house.open(people=people) as runs:
         made = await runs.schedules.create(PLAN, owner=Owner("ann"))
+        put_off = Submission(given=PLAN.given, by=Actor("ann"), due_at=NINE)
+        later = (await runs.submit(put_off)).run
         if key is not None:
             await runs.storage.commit(Change(rows=(key,)))
         await house.goes_to(runs, NINE)
@@ -641,7 +652,10 @@ async def test_a_schedule_of_somebody_who_may_not_run_agents_any_more_is_disable
         assert (len(await runs_of(runs, made)), now.enabled) == (
             (1, True) if runs_on else (0, False)
         )
+        ended = await wait_for_run(runs.storage, later)
+        assert ended.status is (RunStatus.SUCCESS if runs_on else RunStatus.ERROR), ended.error
         if not runs_on:
+            assert ended.error and ended.error["message"] == "'ann' may not run agents any more."
             assert now.next_at is None
             assert now.last_error == (
                 "'ann' may not run agents any more, so the schedule is disabled."
@@ -675,7 +689,7 @@ async def test_without_room_for_its_file_a_time_passes_and_says_why(house: House
         now = await runs.schedules.schedule(made.schedule_id)
         assert now.next_at == NINE + HOUR
         assert now.last_error is not None
-        assert now.last_error.startswith("The uploads take 0 bytes already.")
+        assert now.last_error.startswith("The server has uploads of 0 bytes, ")
 
 
 async def test_a_thread_that_is_removed_takes_its_schedules_along(house: House) -> None:

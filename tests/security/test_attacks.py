@@ -1,8 +1,7 @@
 """Attacks over HTTP, a row each: what is asked, by whom, and the refusal that it gets. Nothing is
 changed by any of them: neither a row of the database nor a line in the ledger of the tools.
 
-Attacks by bytes of requests and connections are in tests/api/test_uvicorn_wires.py and
-tests/api/test_bodies.py, those by tokens of issuers in test_tokens.py and test_jwks.py.
+ELSEWHERE names those that need a server of another kind.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.command import REPOSITORY
 from tests.support.secrets import bearer, keys_of, secret_of
 from tests.support.server import (
     Server,
@@ -26,9 +26,10 @@ from tests.support.server import (
     serving,
 )
 from tests.support.waiting import until
+from tests.support.weakening import COMMANDS, CONFIGS, turn
 
-PEOPLE = ("alice", "bob", "vic", "tom", "aud", "adm")
-ROLES = "bob:operator,vic:viewer,tom:operator approver:tool:look,aud:auditor,adm:admin"
+PEOPLE = ("alice", "bob", "vic", "pia", "tom", "aud", "adm")
+ROLES = "bob:operator,vic:viewer,pia:approver,tom:operator approver:tool:look,aud:auditor,adm:admin"
 """Alice is operator and approver, as whoever was given no role is."""
 
 POLICIES = """
@@ -42,6 +43,42 @@ risk = "high"
 
 MOVES = {"audit", "workers", "api_keys", "sessions", "tickets"}
 """Tables that move without anybody's doing, and the audit chain, which may say what was refused."""
+
+ELSEWHERE = {
+    "an expired token": "security/test_tokens.py:test_a_request_is_of_the_person_whom_its_token_names",
+    "a token that nobody signed": "security/test_tokens.py:test_a_token_that_nobody_signed_is_refused",
+    "HS256 with the public key": "security/test_tokens.py:test_a_token_signed_with_the_public_key_is_refused",
+    "a thousand unknown keys of an issuer": "security/test_jwks.py:test_a_thousand_unknown_keys_make_two_fetches",
+    "another's thing on every route, stream and WebSocket": "security/test_every_route.py:test_nobody_does_what_their_role_does_not_permit_or_finds_what_is_not_theirs",
+    "two votes by two credentials": "security/test_people.py:test_whoever_has_several_credentials_is_one_pair_of_eyes_and_one_vote",
+    "two credentials in one request": "security/test_people.py:test_of_two_credentials_in_a_request_the_first_place_counts_and_never_both",
+    "one's words in what another's agent asks": "api/test_four_eyes.py:test_whoever_had_a_part_in_it_does_not_decide_it",
+    "a WebSocket of a foreign page": "acceptance/test_origins.py:test_without_keys_a_page_of_another_site_changes_and_reads_nothing",
+    "a WebSocket of a foreign page by a cookie": "api/test_ws_origins.py:test_a_page_of_another_site_opens_none_by_the_user_s_cookie",
+    "a frame that is too large": "api/test_websocket.py:test_what_is_no_command_ends_the_connection",
+    "thousands of messages a second": "security/test_limits.py:test_commands_of_a_socket_are_requests_too_and_heard_no_faster_than_there_is_time",
+    "the smallest frames and chunks, without end": "api/test_uvicorn_wires.py:test_of_the_smallest_parts_no_more_are_read_at_once_than_others_can_wait_for",
+    "no pong": "api/test_uvicorn_wires.py:test_a_client_that_answers_no_ping_is_closed_with_1011",
+    "a ticket that was used": "security/test_tickets.py:test_a_ticket_opens_its_stream_once",
+    "a ticket for another path": "security/test_tickets.py:test_it_is_for_one_path_and_one_transport_and_one_server",
+    "a ticket that is late": "security/test_tickets.py:test_it_lasts_for_half_a_minute_and_nobody_can_add_to_it",
+    "a session that was fixed": "security/test_sessions.py:test_nobody_is_signed_in_to_a_session_that_another_has_begun",
+    "a session that is over": "security/test_sessions.py:test_whoever_has_signed_out_is_out",
+    "a change by a foreign page": "security/test_sessions.py:test_no_page_of_another_site_changes_anything_by_the_cookie",
+    "half a body": "api/test_bodies.py:test_a_body_that_stalls_is_refused",
+    "JSON that programs read differently": "api/test_bodies.py:test_json_that_programs_read_differently_is_refused_at_little_cost",
+    "a compressed body": "api/test_bodies.py:test_a_compressed_body_is_taken_nowhere",
+    "a host that is a path": "api/test_heads.py:test_a_head_that_says_two_things_is_refused",
+    "a head without an end": "api/test_uvicorn_wires.py:test_a_head_without_end_costs_no_more_than_its_limit",
+    "a webhook to this machine": "notify/test_webhooks.py:test_no_spelling_of_this_machine_gets_through",
+    "a webhook to a private network": "notify/test_webhooks.py:test_what_is_private_may_not",
+    "a webhook to a file": "notify/test_webhooks.py:test_what_is_no_url_of_a_webhook",
+    "a name that leads elsewhere a moment later": "notify/test_webhooks.py:test_a_name_is_resolved_once_so_that_it_cannot_lead_elsewhere_a_moment_later",
+    "a redirect": "notify/test_webhooks.py:test_everything_else_is_none_and_a_redirect_is_not_followed",
+    "keys of an issuer from inside": "security/test_jwks.py:test_an_issuer_is_reached_by_the_rules_of_addresses_and_the_list",
+    "a thousand guesses": "security/test_limits.py:test_of_a_thousand_guesses_ten_are_compared_and_a_good_key_passes",
+}
+"""Other attacks, each with the test that holds what becomes of it."""
 
 Json = Any
 APPROVE = {"type": "approve"}
@@ -178,6 +215,9 @@ NOBODY = [
     Attack("", "GET /links/0." + "m" * 43, (404, 410)),
     Attack("", "POST /session", (401, 422), {"key": "ask_" + "0" * 59}),
     Attack("", "POST /session", (401, 422), {"code": "c", "state": "s"}),
+    # Of whoever may be anybody, not a mebibyte is held.
+    Attack("", "POST /session", 413, {"key": "x" * (64 << 10)}),
+    Attack("", "POST /links/0." + "m" * 43, 404, content=b"a=" + b"x" * (1 << 20), headers={"content-type": "application/x-www-form-urlencoded"}),
     # A header that is there decides, whatever else came along.
     Attack(
         "", "GET /threads", (400, 401),
@@ -196,6 +236,14 @@ WITHOUT_THE_RIGHT = [
     Attack("vic", "GET /metrics", 403),
     Attack("vic", "POST /keys", 403, {"roles": ["admin"]}),
     Attack("vic", "POST /keys", 403, {"roles": ["operator", "viewer"]}),
+    Attack("vic", "POST /agent/invoke", 403, PAY),
+    Attack("vic", "POST /threads/theirs/runs", 403, {"assistant_id": "agent"}),
+    Attack("vic", "POST /approvals/<approval>/decide", 403, APPROVE),
+    Attack("vic", "POST /approvals/decide", 403, {"decisions": {"<approval>": APPROVE}}),
+    Attack("vic", "POST /api/v1/agents/agent/tasks", 403, {}),
+    Attack("pia", "POST /agent/invoke", 403, PAY),
+    Attack("pia", "POST /threads/theirs/runs", 403, {"assistant_id": "agent"}),
+    Attack("pia", "POST /threads/theirs/cancel", 403, {}),
     Attack("bob", "POST /threads/theirs/resume", 403, APPROVE),
     Attack("bob", "POST /approvals/<approval>/decide", 403, APPROVE),
     Attack("bob", "POST /approvals/decide", 403, {"decisions": {"<approval>": APPROVE}}),
@@ -212,7 +260,10 @@ WITHOUT_THE_RIGHT = [
     Attack("aud", "POST /files", 403),
     Attack("adm", "POST /threads/theirs/resume", 403, APPROVE),
     Attack("adm", "POST /approvals/<approval>/decide", 403, APPROVE),
+    Attack("adm", "POST /approvals/decide", 403, {"decisions": {"<approval>": APPROVE}}),
     Attack("adm", "POST /agent/runs", 403, {"message": "pay 5", "thread_id": "theirs"}),
+    Attack("adm", "POST /agent/stream", 403, {"message": "pay 5", "thread_id": "theirs"}),
+    Attack("adm", "POST /threads/theirs/runs", 403, {"assistant_id": "agent"}),
     Attack("adm", "POST /threads/read/state", 403, {"values": {"messages": "pay 5"}}),
     Attack("adm", "GET /audit", 403),
     Attack("adm", "POST /keys", 403, {"person": "alice", "roles": ["approver"]}),
@@ -281,6 +332,10 @@ FORGED = [
     Attack("alice", "POST /approvals/<approval>/decide", 422, {**APPROVE, name: "bob"})
     for name in ("decided_by", "role", "roles", "owner", "tenant", "approver")
 ] + [
+    Attack("alice", "POST /threads/theirs/resume", 422, {**APPROVE, "decided_by": "bob"}),
+    Attack("alice", "POST /approvals/decide", 422, {"decisions": {"<approval>": APPROVE}, "decided_by": "bob"}),
+    Attack("alice", "POST /approvals/<approval>/decide", 409, {**APPROVE, "digest": "0" * 64}),
+    Attack("alice", "POST /approvals/<approval>/decide", 422, {"type": "edit", "args": {"amount": "much"}}),
     Attack("bob", "POST /agent/runs", 422, {**SAY, "owner": "alice"}),
     Attack("bob", "POST /agent/runs", 422, {**SAY, "tenant": "other"}),
     Attack("alice", "POST /keys", (403, 422), {"person": "bob", "roles": ["operator"]}),
@@ -346,6 +401,16 @@ async def test_an_attack_is_refused_and_changes_nothing(scene: Scene, attack: At
     assert "canary" not in response.text
     assert scene.stored() == before
     assert scene.server.traces() == traced
+
+
+# ── what is no row ──
+
+
+def test_each_attack_that_is_elsewhere_is_there() -> None:
+    for named in ELSEWHERE.values():
+        file, _, test = named.partition(":")
+        text = (REPOSITORY / "tests" / file).read_text(encoding="utf-8")
+        assert f"def {test}(" in text, named
 
 
 async def test_another_s_thread_is_refused_in_the_words_of_one_that_is_none(scene: Scene) -> None:
@@ -456,5 +521,117 @@ async def test_an_upload_is_what_its_bytes_are_and_nothing_is_unpacked(server: S
 
 async def test_two_senders_of_one_request_are_none(server: Server) -> None:
     twice = [("authorization", f"Bearer {secret_of(name)}") for name in ("alice", "bob")]
+    mixed = {"authorization": f"Bearer {secret_of('alice')}", "x-api-key": secret_of("bob")}
     async with httpx.AsyncClient(base_url=server.url) as http:
         await problem(await http.get("/threads", headers=twice), 400)
+        refused = await problem(await http.get("/threads", headers=mixed), 400)
+        assert refused["detail"].startswith("Send 'Authorization' or 'X-Api-Key', and not both.")
+
+
+# ── with each role ──
+
+EVERYBODY = ("vic", "bob", "pia", "aud", "adm", "alice")
+"""A viewer, an operator, an approver, an auditor, an admin, and an operator and approver."""
+
+MAY_RUN = ("bob", "alice")
+
+WEAKENING: list[Json] = [
+    *({"message": "pay 5", "config": each} for each in CONFIGS),
+    *({"message": "pay 5", "command": each} for each in COMMANDS),
+    {"message": "pay 5", "interrupt_before": "*"},
+    {"message": "pay 5", "interrupt_after": ["tools"]},
+    {"message": "pay 5", "recursion_limit": 10**9},
+    {"message": "pay 5", "stream_mode": "debug"},
+    {"message": "pay 5", "as_node": "tools"},
+    {"message": "pay 5", "config": {"interrupt_before": []}},
+    {"input": {"messages": [turn(5)], "decisions": {"c-5": APPROVE}}},
+]
+STARTING = ("/agent/stream", "/agent/invoke", "/agent/runs")
+
+ON_A_PAUSE: list[tuple[str, Json]] = [
+    ("/agent/stream", {"input": None}),
+    ("/agent/invoke", {"input": {}}),
+    ("/agent/runs", {"checkpoint_id": "<head>"}),
+    ("/agent/invoke", {"input": None, "checkpoint_id": "<head>"}),
+    ("/agent/stream", {"message": "pay 6"}),
+    ("/agent/invoke", {"input": {"messages": [turn(6)]}}),
+    ("/threads/<paused>/runs", {"assistant_id": "agent"}),
+    ("/threads/<paused>/runs", {"assistant_id": "agent", "input": None}),
+    ("/threads/<paused>/runs", {"assistant_id": "agent", "checkpoint_id": "<head>"}),
+]
+"""What goes on from a pause with LangGraph, and new input for what is paused."""
+
+
+@pytest.mark.parametrize("who", EVERYBODY)
+async def test_nobody_weakens_a_gate_whatever_their_role(scene: Scene, who: str) -> None:
+    paused = f"paused-{who}" if who in MAY_RUN else "theirs"
+    async with asking(scene.server, **bearer(who)) as api:
+        if who in MAY_RUN:
+            await api.paused("pay 4", thread_id=paused)
+        async with asking(scene.server, **bearer(who if who in MAY_RUN else "alice")) as owner:
+            head = (await owner.get(f"/threads/{paused}/state"))["checkpoint"]["checkpoint_id"]
+        there = Scene(scene.server, {**scene.ids, "paused": paused, "head": head})
+        before, traced = there.stored(), there.server.traces()
+
+        async def is_refused(path: str, body: Json, status: int) -> None:
+            answer = await api.http.post(there.filled(path), json=there.filled(body))
+            expected = status if who in MAY_RUN else 403
+            assert answer.status_code == expected, (path, body, answer.text)
+
+        for number, body in enumerate(WEAKENING):
+            # Each by another route for the next person.
+            path = STARTING[(number + EVERYBODY.index(who)) % len(STARTING)]
+            await is_refused(path, {**body, "thread_id": f"weak-{who}"}, 422)
+        for path, body in ON_A_PAUSE:
+            given = {**body, "thread_id": paused} if path in STARTING else body
+            await is_refused(path, given, 409)
+        if who != "alice":
+            # Their words are no decision either.
+            no = {"message": "No.", "if_paused": "reject", "thread_id": paused}
+            await is_refused("/agent/invoke", no, 403)
+        assert there.stored() == before
+        assert there.server.traces() == traced
+
+
+async def test_a_yes_of_whoever_approves_nothing_is_no_consent(scene: Scene) -> None:
+    async with asking(scene.server, **bearer("bob")) as bob:
+        await bob.paused("pay 41", agent="chat_agent", thread_id="bobs-chat")
+        before = scene.stored()
+        body = {"message": "yes", "agent": "chat_agent", "thread_id": "bobs-chat"}
+        for path in STARTING:
+            await problem(await bob.http.post(path, json=body), 403)
+        assert scene.stored() == before
+    assert scene.server.traces("pay 41") == []
+
+
+@pytest.mark.parametrize("who", EVERYBODY)
+async def test_what_was_approved_once_is_asked_again_in_a_fork_and_a_replay(
+    scene: Scene, who: str, amount: int
+) -> None:
+    owner, thread = who if who in MAY_RUN else "alice", f"once-{who}"
+    async with (
+        asking(scene.server, **bearer(owner)) as api,
+        asking(scene.server, **bearer("alice")) as alice,
+        asking(scene.server, **bearer(who)) as asker,
+    ):
+        (asked,) = await api.paused(f"pay {amount}", thread_id=thread)
+        then = (await api.get(f"/threads/{thread}/state"))["checkpoint"]["checkpoint_id"]
+        path = f"/approvals/{asked['approval_id']}/decide"
+        await expect(await alice.http.post(path, json=APPROVE), 202)
+        await api.at_rest(thread)
+
+        replay = {"thread_id": thread, "checkpoint_id": then}
+        for path, body in (
+            (f"/threads/{thread}/fork", {"checkpoint_id": then, "thread_id": f"{thread}-fork"}),
+            ("/agent/invoke", replay),
+        ):
+            answer = await asker.http.post(path, json=body)
+            if who not in MAY_RUN:
+                await problem(answer, 403)
+                continue
+            assert answer.status_code in (200, 201), answer.text
+            new = f"{thread}-fork" if path.endswith("/fork") else thread
+            (again,) = await api.pending(new)
+            assert again["approval_id"] != asked["approval_id"]
+            assert again["args"] == {"amount": amount}
+    assert scene.server.traces(f"pay {amount}") == [f"pay {amount}"]

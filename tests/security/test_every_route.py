@@ -34,6 +34,7 @@ from assent.core.audit import LOCAL, Actor, Authentication
 from assent.core.clock import utc_now
 from assent.core.rows import Notification, NotificationStatus
 from assent.storage.base import Change
+from tests.support.handshakes import handshake
 from tests.support.models import ScriptedModel, call, say
 from tests.support.waiting import PATIENCE
 
@@ -152,41 +153,6 @@ async def ask(
     return Answer(status, b"".join(sent))
 
 
-async def shake_hands(app: Any, path: str, headers: Mapping[str, str]) -> int:
-    """The status with which a WebSocket is denied, 101 if it is accepted."""
-    status = 0
-    to_server: asyncio.Queue[Any] = asyncio.Queue()
-    to_server.put_nowait({"type": "websocket.connect"})
-
-    async def send(message: Any) -> None:
-        nonlocal status
-        if message["type"] == "websocket.accept":
-            status = 101
-            to_server.put_nowait({"type": "websocket.disconnect", "code": 1000})
-        elif message["type"] == "websocket.http.response.start":
-            status = message["status"]
-
-    scope = {
-        "type": "websocket",
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": b"",
-        "root_path": "",
-        "scheme": "ws",
-        "subprotocols": [],
-        "client": ("127.0.0.1", 1),
-        "server": ("localhost", 80),
-        "extensions": {"websocket.http.response": {}},
-        "headers": [
-            (b"host", b"localhost"),
-            *((name.encode(), value.encode()) for name, value in headers.items()),
-        ],
-    }
-    async with asyncio.timeout(PATIENCE):
-        await app(scope, to_server.get, send)
-    return status
-
-
 # ── everybody's things ────────────────────────────────────────────────────────────────────────────
 
 
@@ -226,6 +192,9 @@ class Things:
             "{run_id}": self.run,
             "{checkpoint_id}": self.checkpoint,
             "{agent_id}": "agent",
+            "{cron_id}": self.schedule,
+            "{assistant_id}": "agent",
+            "{namespace}": "none",
             "{task_id}": self.task,
         }
         for name, value in named.items():
@@ -261,6 +230,13 @@ NEVER = Things(
 
 APPROVE = {"type": "approve"}
 LATER = {"cron": "0 0 29 2 *", "message": "Later."}
+A_CRON = {
+    "schedule": LATER["cron"],
+    "assistant_id": "agent",
+    "input": {"messages": [{"role": "user", "content": "Hm."}]},
+}
+
+NEW_RUN = {"assistant_id": "agent", "input": {"messages": "Hm."}}
 
 BODIES: dict[tuple[str, str], Callable[[Things], Any]] = {
     ("POST", "/agent/stream"): lambda of: {"message": "Hm.", "thread_id": of.thread},
@@ -277,6 +253,49 @@ BODIES: dict[tuple[str, str], Callable[[Things], Any]] = {
         "assistant_id": "agent",
         "input": {"messages": [{"role": "user", "content": "Hm."}]},
     },
+    ("POST", "/threads/{id}/runs/stream"): lambda of: {
+        "assistant_id": "agent",
+        "input": {"messages": [{"role": "user", "content": "Hm."}]},
+    },
+    ("POST", "/runs/crons"): lambda of: A_CRON,
+    ("POST", "/threads/{id}/runs/crons"): lambda of: A_CRON,
+    ("POST", "/runs/crons/search"): lambda of: {},
+    ("POST", "/runs/crons/count"): lambda of: {},
+    ("PATCH", "/runs/crons/{cron_id}"): lambda of: {"enabled": False},
+    ("PUT", "/store/items"): lambda of: {**an_item(of), "value": {"a": 1}},
+    ("DELETE", "/store/items"): lambda of: an_item(of),
+    ("POST", "/store/items/search"): lambda of: {"namespace_prefix": [of.owner]},
+    ("POST", "/store/namespaces"): lambda of: {},
+    ("POST", "/threads/{id}/stream/events"): lambda of: {"channels": ["lifecycle"]},
+    ("POST", "/threads/{id}/commands"): lambda of: {
+        "id": 1,
+        "method": "run.start",
+        "params": {
+            "assistant_id": "agent",
+            "input": {"messages": [{"role": "user", "content": "Hm."}]},
+            "if_not_exists": "reject",
+        },
+    },
+    ("POST", "/assistants/search"): lambda of: {},
+    ("POST", "/assistants/count"): lambda of: {},
+    ("POST", "/threads/search"): lambda of: {},
+    ("POST", "/threads/count"): lambda of: {},
+    ("POST", "/threads/prune"): lambda of: {"thread_ids": [of.thread]},
+    ("POST", "/threads/{id}/copy"): lambda of: None,
+    ("POST", "/threads/{id}/state/checkpoint"): lambda of: {
+        "checkpoint": {"checkpoint_id": of.checkpoint}
+    },
+    ("POST", "/agui/{agent_id}"): lambda of: agui(of),
+    ("POST", "/threads/{id}/runs/wait"): lambda of: {
+        "assistant_id": "agent",
+        "input": {"messages": [{"role": "user", "content": "Hm."}]},
+    },
+    ("POST", "/threads/{id}/runs/{run_id}/cancel"): lambda of: None,
+    ("POST", "/runs"): lambda of: NEW_RUN,
+    ("POST", "/runs/stream"): lambda of: NEW_RUN,
+    ("POST", "/runs/wait"): lambda of: NEW_RUN,
+    ("POST", "/runs/batch"): lambda of: [NEW_RUN],
+    ("POST", "/runs/cancel"): lambda of: {"run_ids": [of.run]},
     ("POST", "/runs/{id}/cancel"): lambda of: {},
     ("POST", "/approvals/decide"): lambda of: {"decisions": {of.approval: APPROVE}},
     ("POST", "/approvals/{id}/decide"): lambda of: APPROVE,
@@ -294,11 +313,49 @@ BODIES: dict[tuple[str, str], Callable[[Things], Any]] = {
     ("POST", "/ws/broadcast"): lambda of: {"message": "Hm."},
     ("POST", "/api/v1/agents/{agent_id}/tasks"): lambda of: {"description": "Hm."},
     ("POST", "/api/v1/agents/{agent_id}/tasks/{task_id}/execute"): lambda of: {},
+    ("POST", "/api/chat"): lambda of: {
+        "id": of.thread,
+        "messages": [{"id": "m1", "role": "user", "parts": [{"type": "text", "text": "Hm."}]}],
+    },
     ("POST", "/stream-tickets"): lambda of: {"transport": "sse", "path": "/approvals/stream"},
 }
 """A right request for each route that takes one."""
 
+RESUME = {"assistant_id": "agent", "command": {"resume": APPROVE}}
+
+DECIDING: dict[tuple[str, str], Callable[[Things], Any]] = {
+    ("POST", "/threads/{id}/runs"): lambda of: RESUME,
+    ("POST", "/threads/{id}/runs/stream"): lambda of: RESUME,
+    ("POST", "/threads/{id}/runs/wait"): lambda of: RESUME,
+    ("POST", "/api/chat"): lambda of: {
+        "id": of.thread,
+        "messages": [{"id": "m1", "role": "assistant"}],
+        "decisions": {of.approval: APPROVE},
+    },
+    ("POST", "/agui/{agent_id}"): lambda of: {
+        **agui(of),
+        "resume": [
+            {"interruptId": of.approval, "status": "resolved", "payload": {"approved": True}}
+        ],
+    },
+    ("POST", "/threads/{id}/commands"): lambda of: {
+        "id": 1,
+        "method": "input.respond",
+        "params": {"interrupt_id": of.approval, "response": APPROVE},
+    },
+}
+"""A right decision for each route that takes one beside other requests."""
+
+BEFORE_THREADS = "/threads/{id}/stream/events"
+"""A socket that opens whether there is the thread or not, and shows nothing of one that is not
+seen (tests/api/test_thread_protocol.py)."""
+
 OF_NOBODY = {
+    "/runs/crons",
+    "/runs",
+    "/runs/stream",
+    "/runs/wait",
+    "/runs/batch",
     "/files",
     "/keys",
     "/stream-tickets",
@@ -306,6 +363,16 @@ OF_NOBODY = {
     "/ws/broadcast",
 }
 """Routes whose bodies name nothing of anybody's."""
+
+
+def an_item(of: Things) -> Any:
+    return {"namespace": [of.owner, "notes"], "key": "a"}
+
+
+def agui(of: Things) -> Any:
+    """A run of AG-UI's on the person's thread."""
+    message = {"id": "m-new", "role": "user", "content": "Hm."}
+    return {"threadId": of.thread, "runId": "r-1", "messages": [message]}
 
 
 def a_grant(thread_id: str = "") -> Any:
@@ -452,6 +519,11 @@ class Asked(NamedTuple):
     rule: Rule
     is_socket: bool
 
+    @property
+    def decides(self) -> bool:
+        """Whether it is the body that decides, on a route that takes others as well."""
+        return self.rule.deciding and self.rule.right is Right.DECIDE
+
 
 def routes() -> Iterator[Asked]:
     modules = (*ROUTES, *chain.from_iterable(DIALECT_ROUTES.values()), docs)
@@ -461,7 +533,9 @@ def routes() -> Iterator[Asked]:
             if isinstance(route, JsonRoute):
                 for method in sorted(route.methods):
                     is_socket = method == "GET" and route.path in sockets
-                    yield Asked(method, route.path, route.rule, is_socket)
+                    for right in route.rule.rights or (None,):
+                        rule = route.rule._replace(right=right)
+                        yield Asked(method, route.path, rule, is_socket)
 
 
 WITH_RULES = [
@@ -478,7 +552,14 @@ DONE = (200, 201, 202, 204, 409)
 def owners_of(asked: Asked) -> tuple[str, ...]:
     """The people about whose things it may be asked."""
     thing = asked.rule.thing
-    if thing in (Thing.LIST, Thing.SERVER, Thing.SESSION, Thing.APPROVALS, Thing.AGENT_FEED):
+    if thing in (
+        Thing.ITEMS,
+        Thing.LIST,
+        Thing.SERVER,
+        Thing.SESSION,
+        Thing.APPROVALS,
+        Thing.AGENT_FEED,
+    ):
         return (PAT,)
     if thing is Thing.BODY and asked.path in OF_NOBODY:
         return (PAT,)
@@ -489,7 +570,7 @@ def expected(asked: Asked, role: str, owner: str) -> tuple[int, ...]:
     """The statuses that are right for a request of pat's."""
     right, thing = asked.rule.right, asked.rule.thing
     assert right is not None
-    if not has(role, right):
+    if not has(role, right) or asked.rule.whole:
         return (403,)
     if thing is Thing.KEY:
         is_theirs = owner == PAT or (role == "admin" and owner == OLGA)
@@ -500,8 +581,14 @@ def expected(asked: Asked, role: str, owner: str) -> tuple[int, ...]:
     if len(owners_of(asked)) == 1:
         return DONE if not asked.is_socket else (426,)
     of = Thing.THREAD if thing is Thing.BODY else thing
+    if asked.decides and owner != PAT:
+        # It answers with a run, and those of others are not shown.
+        return (404,)
     if asked.path == "/approvals/decide":
         return DONE
+    if asked.path == "/api/chat/{id}/stream" and not sees(role, right, of, owner):
+        # A page asks for the stream of a conversation that may not have begun.
+        return (204,)
     if asked.path == "/grants" and asked.method == "POST":
         return (*DONE, 403) if owner == PAT else (404, 403)
     if not sees(role, right, of, owner):
@@ -516,17 +603,20 @@ def expected(asked: Asked, role: str, owner: str) -> tuple[int, ...]:
 
 
 def body_of(asked: Asked, role: str, things: Things) -> Any:
-    if asked.method in ("GET", "DELETE"):
+    if asked.method == "GET" or (asked[:2] not in BODIES and asked.method == "DELETE"):
         return None
     if asked.path == "/keys":
         # They give no more than they have.
         return {"roles": [*ROLES[role]]}
-    assert (asked.method, asked.path) in BODIES, f"Say what a right {asked.method} {asked.path} is."
-    return BODIES[asked.method, asked.path](things)
+    bodies = DECIDING if asked.decides else BODIES
+    assert (asked.method, asked.path) in bodies, f"Say what a right {asked.method} {asked.path} is."
+    return bodies[asked.method, asked.path](things)
 
 
 async def answer_to(world: World, role: str, asked: Asked, things: Things) -> Answer:
     path = things.path(asked.path, asked.rule.thing)
+    if asked[:2] == ("GET", "/store/items"):
+        path += f"?namespace={things.owner}.notes&key=a"
     return await world.ask(f"{PAT}:{role}", asked.method, path, body_of(asked, role, things))
 
 
@@ -559,8 +649,10 @@ async def refusals(world: World) -> list[str]:
                     wrong.append(f"{about}: {answer}, not {right}")
                 if asked.is_socket:
                     path = world.prefix + things.path(asked.path, asked.rule.thing)
-                    denied = await shake_hands(world.app, path, world.headers(f"{PAT}:{role}"))
-                    if denied not in right:
+                    headers = world.headers(f"{PAT}:{role}")
+                    denied, _, _ = await handshake(world.app, path, headers)
+                    is_empty = asked.path == BEFORE_THREADS and (denied, *right) == (101, 404)
+                    if denied not in right and not is_empty:
                         wrong.append(f"{about}: a WebSocket gave {denied}, not {right}")
                 if answer.status == 404 and asked.rule.thing is not Thing.BODY:
                     # It is as if it never was.

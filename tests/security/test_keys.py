@@ -4,14 +4,25 @@ person knows counts as both."""
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.support.secrets import bearer, keys_of
-from tests.support.server import Api, Server, asking, expect, problem, scripted_agents, serving
+from assent.core.json import encode_json
+from tests.support.secrets import keys_of
+from tests.support.server import (
+    Api,
+    Server,
+    asking,
+    asking_as,
+    expect,
+    problem,
+    scripted_agents,
+    serving,
+)
+from tests.support.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +41,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture
 async def people(server: Server) -> AsyncIterator[dict[str, Api]]:
     """The client of each of them."""
-    async with AsyncExitStack() as stack:
-        yield {
-            name: await stack.enter_async_context(asking(server, **bearer(name)))
-            for name in ("ann", "adm", "vic")
-        }
+    async with asking_as(server, "ann", "adm", "vic") as people:
+        yield people
 
 
 async def made(api: Api, *roles: str, **body: Any) -> dict[str, Any]:
@@ -82,6 +90,36 @@ async def test_a_key_that_a_request_has_made_gives_none_of_the_roles_that_its_pe
 
     async with known_by(server, key["key"]) as http:
         assert (await http.get("/me")).json()["roles"] == ["viewer"]
+
+
+async def test_a_request_that_is_sent_to_its_end_once_the_key_was_revoked_does_nothing(
+    server: Server, people: dict[str, Api]
+) -> None:
+    ann = people["ann"]
+    (approval,) = await ann.paused("pay 4")
+    for path, body in (
+        (f"/approvals/{approval['approval_id']}/decide", {"type": "approve"}),
+        ("/keys", {"roles": ["approver"]}),
+        ("/files", "a file"),
+    ):
+        key = await made(ann, "operator", "approver")
+
+        async def is_used(id: str = key["key_id"]) -> bool:
+            listed = (await ann.get("/keys"))["keys"]
+            return any(each["key_id"] == id and each["last_used_at"] for each in listed)
+
+        async def late(
+            body: bytes = encode_json(body), id: str = key["key_id"]
+        ) -> AsyncIterator[bytes]:
+            yield body[:-1]
+            await until(is_used)
+            await expect(await ann.http.delete(f"/keys/{id}"), 200)
+            yield body[-1:]
+
+        async with known_by(server, key["key"]) as http:
+            json = {"content-type": "application/json"}
+            await problem(await http.post(path, content=late(), headers=json), 401)
+    assert server.traces() == []
 
 
 async def test_x_api_key_does_as_well(server: Server, people: dict[str, Api]) -> None:
@@ -217,6 +255,15 @@ async def test_a_key_that_ends_makes_none_that_lasts_longer(
         for asked in (None, "2200-01-01T00:00:00Z"):
             longer = await http.post("/keys", json={"roles": ["viewer"], "expires_at": asked})
             assert longer.json()["expires_at"] == "2100-01-01T00:00:00Z"
+
+        began = await http.post(
+            "/session", json={"key": key["key"]}, headers={"origin": server.url}
+        )
+        http.headers.pop("authorization")
+        http.headers["origin"] = server.url
+        assert began.cookies
+        longer = await expect(await http.post("/keys", json={"roles": ["viewer"]}), 201)
+        assert longer.json()["expires_at"] == "2100-01-01T00:00:00Z"
 
     past = await people["ann"].http.post(
         "/keys", json={"roles": ["viewer"], "expires_at": "2020-01-01T00:00:00Z"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,6 +27,7 @@ from tests.support.models import ScriptedModel
 from tests.support.secrets import bearer, keys_of
 from tests.support.server import asking, expect, problem, scripted_agents, serving
 from tests.support.sockets import socket_of
+from tests.support.waiting import PATIENCE
 
 
 class Now:
@@ -64,6 +66,8 @@ def test_a_person_may_ask_so_often_and_again_when_the_window_is_over(now: Now) -
     assert refused.value.details == {"retry_after": 40}
     # Others, also of the same name, are others.
     limiting.count_person(Owner("ann", "acme"))
+    limiting.count_person(Owner("ann", "acme/a"))
+    limiting.count_person(Owner("a/ann", "acme"))
     limiting.count_person(Owner("bob"))
     now.seconds += 40
     limiting.count_person(ANN)
@@ -89,6 +93,9 @@ def test_an_address_of_ipv6_is_its_network(now: Now) -> None:
         limiting.count_address(scope("2001:db8::ffff:1"))
     limiting.count_address(scope("2001:db8:0:1::1"))
     assert address_of(scope("fe80::1%eth0")) == "fe80::/64"
+    # As a socket that takes IPv4 too names its clients.
+    assert address_of(scope("::ffff:192.0.2.1")) == "192.0.2.1"
+    assert address_of(scope("a:socket")) == "a:socket"
     assert address_of({"type": "http", "client": None}) == ""
 
 
@@ -121,11 +128,11 @@ def test_a_window_that_begins_anew_is_a_new_one(now: Now) -> None:
 # ── guesses ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def guess(limiting: Limiting, secret: str, host: str = "192.0.2.1") -> bool:
+async def guess(limiting: Limiting, secret: str, host: str = "192.0.2.1") -> bool:
     """One attempt. True if the secret was compared."""
     compared = False
     try:
-        with limiting.attempt(scope(host), secret):
+        async with limiting.attempt(scope(host), secret):
             compared = True
             if not secret.startswith("good"):
                 raise HTTPException(401)
@@ -134,60 +141,89 @@ def guess(limiting: Limiting, secret: str, host: str = "192.0.2.1") -> bool:
     return compared
 
 
-def test_of_a_thousand_guesses_ten_are_compared_and_a_good_key_passes(now: Now) -> None:
+async def test_of_a_thousand_guesses_ten_are_compared_and_a_good_key_passes(now: Now) -> None:
     limiting = Limiting(failures="10/minute", now=now)
-    assert guess(limiting, "good")
+    assert await guess(limiting, "good")
     compared = 0
     for number in range(1000):
         try:
-            compared += guess(limiting, str(number))
+            compared += await guess(limiting, str(number))
         except TooManyRequests:
             continue
     assert compared == 10
-    assert guess(limiting, "good")
+    assert await guess(limiting, "good")
     # Who was never known has to wait.
     with pytest.raises(TooManyRequests) as refused:
-        guess(limiting, "good, but new")
+        await guess(limiting, "good, but new")
     assert refused.value.details["retry_after"] == 60
-    assert guess(limiting, "good, but new", host="192.0.2.2")
+    assert await guess(limiting, "good, but new", host="192.0.2.2")
     now.seconds += 60
-    assert guess(limiting, "good, but new")
+    assert await guess(limiting, "good, but new")
 
 
-def test_what_was_good_and_is_no_longer_is_a_guess(now: Now) -> None:
+async def test_what_was_good_and_is_no_longer_is_a_guess(now: Now) -> None:
     limiting = Limiting(failures="1/minute", now=now)
-    assert guess(limiting, "good")
-    with pytest.raises(HTTPException), limiting.attempt(scope(), "good"):
-        raise HTTPException(401)
+    assert await guess(limiting, "good")
+    with pytest.raises(HTTPException):
+        async with limiting.attempt(scope(), "good"):
+            raise HTTPException(401)
     with pytest.raises(TooManyRequests):
-        guess(limiting, "good")
+        await guess(limiting, "good")
 
 
-def test_what_was_good_is_remembered_for_a_day_and_so_many(now: Now) -> None:
+async def test_what_was_good_is_remembered_for_a_day_and_so_many(now: Now) -> None:
     limiting = Limiting(failures="1/minute", now=now)
-    guess(limiting, "good")
+    await guess(limiting, "good")
     now.seconds += 24 * 3600 + 1
-    guess(limiting, "bad")
+    await guess(limiting, "bad")
     with pytest.raises(TooManyRequests):
-        guess(limiting, "good")
+        await guess(limiting, "good")
     now.seconds += 60
     for number in range(MOST_KNOWN + 1):
-        guess(limiting, f"good {number}")
-    guess(limiting, "bad")
+        await guess(limiting, f"good {number}")
+    await guess(limiting, "bad")
     with pytest.raises(TooManyRequests):
-        guess(limiting, "good 0")
-    assert guess(limiting, "good 1")
+        await guess(limiting, "good 0")
+    assert await guess(limiting, "good 1")
 
 
-def test_what_fails_otherwise_is_no_guess_unless_that_is_what_is_wrong(now: Now) -> None:
+async def test_what_fails_otherwise_is_no_guess_unless_that_is_what_is_wrong(now: Now) -> None:
     limiting = Limiting(failures="1/minute", now=now)
     for error in (HTTPException(403), NotFound("It is not there.")):
-        with pytest.raises(type(error)), limiting.attempt(scope(), "link"):
-            raise error
-    with pytest.raises(NotFound), limiting.attempt(scope(), "link", wrong=NotFound):
-        raise NotFound("It is not there.")
-    with pytest.raises(TooManyRequests), limiting.attempt(scope(), "link", wrong=NotFound):
-        raise AssertionError
+        with pytest.raises(type(error)):
+            async with limiting.attempt(scope(), "link"):
+                raise error
+    with pytest.raises(NotFound):
+        async with limiting.attempt(scope(), "link", wrong=NotFound):
+            raise NotFound("It is not there.")
+    with pytest.raises(TooManyRequests):
+        async with limiting.attempt(scope(), "link", wrong=NotFound):
+            raise AssertionError
+
+
+async def test_of_many_guesses_at_once_no_more_are_compared(now: Now) -> None:
+    limiting = Limiting(failures="3/minute", now=now)
+    compared: list[int] = []
+
+    async def guess_slowly(number: int) -> type[Exception] | None:
+        try:
+            async with limiting.attempt(scope(), str(number)):
+                compared.append(number)
+                await asyncio.sleep(0)
+                if number % 2:
+                    raise HTTPException(401)
+        except (HTTPException, TooManyRequests) as error:
+            return type(error)
+        return None
+
+    async with asyncio.timeout(PATIENCE):
+        ended = await asyncio.gather(*(guess_slowly(number) for number in range(100)))
+    assert ended.count(HTTPException) == 3
+    assert compared == list(range(len(compared)))
+    assert ended.count(TooManyRequests) == 100 - len(compared)
+    # Those that are good wait for their turn, and are not refused for it.
+    others = Limiting(failures="3/minute", now=now)
+    assert all(await asyncio.gather(*(guess(others, f"good {each}") for each in range(50))))
 
 
 # ── proxies ───────────────────────────────────────────────────────────────────────────────────────
@@ -326,6 +362,10 @@ async def test_guesses_are_slowed_wherever_a_key_is_taken(tmp_path: Path) -> Non
         await problem(await http.get("/links/none"), 429)
         await problem(await http.get("/threads", headers=bearer("bob")), 429)
         await expect(await http.get("/threads", headers=bearer("ann")), 200)
+        ticket = "/approvals/stream?ticket=tkt_none"
+        cookie = {"cookie": f"assent=ses_{'0' * 43}"}
+        await problem(await http.get(ticket), 429)
+        await problem(await http.get("/me", headers=cookie), 429)
         # Who shows no key guesses at none.
         await problem(await http.get("/threads"), 401)
 
@@ -333,9 +373,26 @@ async def test_guesses_are_slowed_wherever_a_key_is_taken(tmp_path: Path) -> Non
 async def test_guesses_by_which_somebody_signs_in_are_slowed(tmp_path: Path) -> None:
     async with known(tmp_path, host="127.0.0.1", failed_keys="2/hour") as http:
         http.base_url = httpx.URL("http://127.0.0.1")
-        for _ in range(2):
-            await problem(await http.post("/session", json={"key": "none"}), 401)
+        await problem(await http.post("/session", json={"key": "none"}), 401)
+        code = {"code": "none", "state": "none"}
+        await problem(await http.post("/session", json=code), 401)
+        await problem(await http.post("/session", json=code), 429)
         await problem(await http.post("/session", json={"key": "none"}), 429)
+
+
+async def test_guesses_at_cookies_are_slowed_and_an_old_one_is_no_guess_each_time(
+    tmp_path: Path,
+) -> None:
+    async with known(tmp_path, failed_keys="2/hour") as http:
+
+        async def ask(cookie: str) -> httpx.Response:
+            return await http.get("/me", headers={"cookie": f"assent={cookie}"})
+
+        for _ in range(5):
+            await problem(await ask("ses_old"), 401)
+        await problem(await ask("ses_a"), 401)
+        await problem(await ask("ses_b"), 429)
+        await problem(await ask("ses_old"), 401)
 
 
 async def test_behind_a_proxy_each_client_has_its_own_address(tmp_path: Path) -> None:
@@ -385,6 +442,18 @@ async def test_a_person_has_so_many_threads_runs_and_bytes(tmp_path: Path) -> No
 
         # Nobody else is held up by that.
         await expect(await http.post("/threads", headers=bob), 200)
+
+        taken = 0
+
+        async def endless() -> AsyncIterator[bytes]:
+            nonlocal taken
+            while True:
+                taken += 1
+                yield b"123"
+
+        # It is refused as soon as it is too much.
+        await problem(await http.post("/files", content=endless(), headers=bob), 507)
+        assert taken == 2
         await expect(await http.post("/files", content=b"12345", headers=bob), 201)
 
 

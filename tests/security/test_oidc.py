@@ -90,9 +90,11 @@ async def test_the_roles_are_those_of_the_providers_groups(browser: Browser) -> 
 
     assert (me["name"], me["roles"]) == ("corp:bob", ["viewer"])
     await problem(await browser.send("POST", "/agent/runs", json={"message": "hi"}), 403)
+    made = await browser.send("POST", "/keys", json={"roles": ["viewer"]})
+    assert (await expect(made, 201)).json()["expires_at"] == me["expires_at"]
 
 
-async def test_a_code_is_good_once(browser: Browser) -> None:
+async def test_a_code_is_good_once_and_kept_nowhere(server: Server, browser: Browser) -> None:
     login = await browser.get("/session/login")
     back = await browser.at_provider(login, "ann")
     cookie = login.headers["set-cookie"].split(";")[0]
@@ -105,6 +107,9 @@ async def test_a_code_is_good_once(browser: Browser) -> None:
 
     assert "it was used" in (await problem(again, 401))["detail"]
     assert "set-cookie" not in again.headers
+    kept = b"".join(file.read_bytes() for file in server.folder.iterdir() if file.is_file())
+    for secret in (back["code"], back["state"], cookie.partition("=")[2].partition(".")[0]):
+        assert secret.encode() not in kept
 
 
 @pytest.mark.parametrize(
@@ -201,9 +206,14 @@ async def test_sessions_end_with_the_trust_in_their_provider(
             await expect(await browser.sign_in("ann"), 200)
             server.restart()
             await expect(await browser.get("/me"), 200)
-            file.write_text("")
-            server.restart()
-            await problem(await browser.get("/me"), 401)
+            without = known.configuration().replace('"app-approvers" = "approver", ', "")
+            for written in (without, ""):
+                file.write_text(written)
+                server.restart()
+                await problem(await browser.get("/me"), 401)
+                if written:
+                    me = (await expect(await browser.sign_in("ann"), 200)).json()
+                    assert me["roles"] == ["operator"]
 
 
 # ── a provider that does what it likes ────────────────────────────────────────────────────────────

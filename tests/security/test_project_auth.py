@@ -4,20 +4,34 @@ project's own code."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from langgraph_sdk import Auth
+from starlette.testclient import TestClient
 
 from assent import Assent
 from assent.api.access.project_auth import ProjectAuth, matches
+from assent.api.access.rules import Thing
+from assent.api.app import ROUTES
 from assent.api.cors import Origins
+from assent.api.routes.dialects import DIALECT_ROUTES
+from assent.api.routing import JsonRoute
+from assent.cli.listening import OpenToAll, bind
+from assent.config.settings import Settings
+from assent.core.access import Right
 from assent.core.errors import AgentLoadError, ConfigurationError
+from tests.support.command import REPOSITORY
 from tests.support.secrets import bearer, keys_of
+
+ACTIONS = {"create", "read", "update", "delete", "search"}
+OF_LANGGRAPH = (Thing.THREAD, Thing.RUN, Thing.EXECUTION, Thing.TASK, Thing.SCHEDULE, Thing.ITEMS)
 
 GRAPH = """
 from assent import build_hitl_agent
@@ -138,6 +152,20 @@ async def test_an_auth_that_cannot_be_asked_stops_the_start(
             pass
 
 
+def test_a_server_of_a_project_that_knows_people_may_be_reached_from_elsewhere(
+    tmp_path: Path,
+) -> None:
+    """It starts with the `Auth`, or not at all."""
+    settings = Settings.given({"database": f"sqlite:///{tmp_path / 'a.db'}"})
+    target = project(tmp_path, HEAD)
+    bind("0.0.0.0", 0, settings, target).close()
+    without = {"graphs": {"agent": "./graph.py:graph"}, "dependencies": ["."], "auth": {}}
+    Path(target).write_text(json.dumps(without))
+    for of in (target, str(tmp_path / "graph.py:graph"), None):
+        with pytest.raises(OpenToAll):
+            bind("0.0.0.0", 0, settings, of)
+
+
 async def test_only_one_can_say_who_somebody_is(tmp_path: Path) -> None:
     assent = Assent(project(tmp_path, HEAD), database=str(tmp_path / "a.db"), auth=lambda: "ann")
     with pytest.raises(ConfigurationError, match="was given both"):
@@ -171,6 +199,22 @@ async def test_a_filter_holds_beside_the_owner_and_never_in_its_place(tmp_path: 
         assert (await client.get(path, headers=who("oz"))).status_code == 404
         runs = (await client.get("/runs", headers=who("oz"))).json()
         assert runs["runs"] == []
+        # Items have no metadata that a filter could be about.
+        search = await client.post("/store/items/search", json={}, headers=who("ann"))
+        assert search.status_code == 403
+
+
+def test_a_query_begins_what_the_projects_rules_let_it_begin(tmp_path: Path) -> None:
+    assent = Assent(project(tmp_path, HEAD + OWNERS), database=str(tmp_path / "a.db"))
+    with TestClient(assent.app, base_url="https://assent.test") as client:
+        with client.websocket_connect("/ws/query", headers=who("ann")) as socket:
+            socket.send_json({"query": "Hi"})
+            kinds = [socket.receive_json()["type"] for _ in range(2)]
+            while kinds[-1] not in ("agent_execution_complete", "agent_execution_error"):
+                kinds.append(socket.receive_json()["type"])
+        assert kinds[-1] == "agent_execution_complete", kinds
+        [thread] = client.get("/threads", headers=who("ann")).json()["threads"]
+        assert thread["metadata"]["owner"] == "ann"
 
 
 SPECIFIC = """
@@ -202,6 +246,16 @@ async def create(ctx, value):
     return True
 
 
+@auth.on.store
+async def store(ctx, value):
+    value["namespace"] = (ctx.user.identity, *value["namespace"])
+
+
+@auth.on.threads.create_run
+async def create_run(ctx, value):
+    return value.get("thread_id") == "t-open"
+
+
 @auth.on(resources="crons", actions="search")
 async def crons(ctx, value):
     return 7
@@ -221,6 +275,17 @@ async def test_the_most_specific_rule_is_asked(tmp_path: Path) -> None:
         assert await status("ann", "GET", "/threads/t-open") == 200
         assert await status("ann", "GET", "/threads/t-closed") == 404
         assert await status("bob", "GET", "/threads/t-open") == 403, "without the permission"
+        # Other programs' ways to the same are no way round it.
+        for path in ("/poll/human-input/{}", "/progress/{}/summary"):
+            assert await status("ann", "GET", path.format("t-open")) == 200, path
+            assert await status("ann", "GET", path.format("t-closed")) == 404, path
+            assert await status("bob", "GET", path.format("t-open")) == 403, path
+        assert await status("ann", "GET", "/ws/query") == 403
+        said = {
+            "messages": [{"id": "m", "role": "user", "parts": [{"type": "text", "text": "Hi"}]}]
+        }
+        assert await status("ann", "POST", "/api/chat", id="t-closed", **said) == 403
+        assert await status("ann", "POST", "/api/chat", id="t-open", **said) == 200
         assert await status("bob", "GET", "/threads") == 200
         refused = await client.request("DELETE", "/threads/t-open", headers=who("ann"))
         assert (refused.status_code, "Not the threads." in refused.text) == (403, True)
@@ -229,6 +294,48 @@ async def test_the_most_specific_rule_is_asked(tmp_path: Path) -> None:
         assert await status("ann", "GET", "/schedules") == 500, "it gave what is no answer"
         # What LangGraph has no name for goes by the roles alone.
         assert await status("bob", "GET", "/approvals") == 200
+
+        item = {"namespace": ["notes"], "key": "k", "value": {"a": 1}}
+        assert await status("ann", "PUT", "/store/items", **item) == 204
+        asked = "/store/items?namespace=notes&key=k"
+        found = (await client.get(asked, headers=who("ann"))).json()
+        assert found["namespace"] == ["ann", "notes"], "as the project's rule has made it"
+        assert (await client.get(asked, headers=who("bob"))).json() is None
+
+
+def test_every_action_that_langgraph_names_is_asked_about_or_there_is_none_of_it_here() -> None:
+    rules = [
+        route.rule
+        for module in (*ROUTES, *chain.from_iterable(DIALECT_ROUTES.values()))
+        for route in module.router.routes
+        if isinstance(route, JsonRoute)
+    ]
+    asked = {".".join(rule.langgraph) for rule in rules if rule.langgraph is not None}
+    auth = Auth()
+    named = {
+        f"{resource}.{action}"
+        for resource, known in (
+            ("threads", ACTIONS | {"create_run"}),
+            ("assistants", ACTIONS),
+            ("crons", ACTIONS),
+            ("store", {"put", "get", "search", "delete", "list_namespaces"}),
+        )
+        for action in known
+        if hasattr(getattr(auth.on, resource), action)
+    }
+    assert len(named) == 21 and asked < named
+    page = (REPOSITORY / "docs/how-to/bring-your-own-graph.md").read_text(encoding="utf-8")
+    table = page.partition("| a handler of | is asked about |")[2].partition("\n\n")[0]
+    told = dict(re.findall(r"^\| (`.*?) \| (.*) \|$", table, re.MULTILINE))
+    for handlers, about in told.items():
+        for each in re.findall(r"[\w.]+", handlers):
+            assert (each in asked) is not about.startswith("nothing: "), each
+            named.remove(each)
+    assert named == set(), "The page says nothing of these."
+    # None of these may be done to what LangGraph has a name for without asking the project.
+    for rule in rules:
+        if rule.thing in OF_LANGGRAPH and rule.right in (Right.READ, Right.RUN, Right.STOP):
+            assert rule.langgraph is not None, rule
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,16 @@ import pytest
 
 from assent import Assent, build_hitl_agent
 from assent.api.access.tickets import ByTicket
+from assent.api.app import ROUTES
+from assent.api.routes.dialects import DIALECT_ROUTES
+from assent.api.routing import JsonRoute
 from assent.core.access import Owner
 from assent.core.audit import LOCAL, Actor
 from assent.core.clock import Clock
+from tests.support.handshakes import handshake, protocol
 from tests.support.models import ScriptedModel, say
 from tests.support.secrets import bearer, keys_of
 from tests.support.server import problem
-from tests.support.waiting import PATIENCE
 
 EVENTS = "/threads/t/events"
 PAGE = {"accept": "application/json"}
@@ -133,47 +136,6 @@ async def test_where_nobody_is_known_none_is_needed_and_none_is_looked_at(tmp_pa
 # ── WebSockets ──
 
 
-async def handshake(
-    app: Any, path: str, headers: Mapping[str, str], query: str = ""
-) -> tuple[int, Any, dict[str, Any]]:
-    """The status of a handshake, the chosen subprotocol, and what the scope has after it."""
-    found: list[Any] = [0, None]
-    to_server: asyncio.Queue[Any] = asyncio.Queue()
-    to_server.put_nowait({"type": "websocket.connect"})
-
-    async def send(message: Any) -> None:
-        if message["type"] == "websocket.accept":
-            found[:] = [101, message.get("subprotocol")]
-            to_server.put_nowait({"type": "websocket.disconnect", "code": 1000})
-        elif message["type"] == "websocket.http.response.start":
-            found[0] = message["status"]
-
-    offered = headers.get("sec-websocket-protocol", "")
-    scope: dict[str, Any] = {
-        "type": "websocket",
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": query.encode(),
-        "root_path": "",
-        "scheme": "ws",
-        "subprotocols": [each.strip() for each in offered.split(",") if each],
-        "client": ("127.0.0.1", 1),
-        "server": ("localhost", 80),
-        "extensions": {"websocket.http.response": {}},
-        "headers": [
-            (b"host", b"localhost"),
-            *((name.encode(), value.encode()) for name, value in headers.items()),
-        ],
-    }
-    async with asyncio.timeout(PATIENCE):
-        await app(scope, to_server.get, send)
-    return found[0], found[1], scope
-
-
-def protocol(key: str) -> str:
-    return "assent.key." + base64.urlsafe_b64encode(key.encode()).decode().rstrip("=")
-
-
 async def test_a_socket_takes_a_key_among_its_subprotocols_and_tells_nobody(
     tmp_path: Path,
 ) -> None:
@@ -209,5 +171,32 @@ async def test_a_socket_takes_a_ticket_and_what_it_asks_is_asked_as_that_person(
         assert (status, scope["query_string"]) == (101, b"after=0")
         status, _, _ = await handshake(app, "/threads/t/ws", {}, f"ticket={ticket}")
         assert status == 401
+        # One for server-sent events, or of another thread, opens no socket.
+        of_events = await there.ticket("/threads/t/ws", "sse")
+        of_another = await there.ticket("/threads/u/ws", "websocket")
+        for other in (of_events, of_another, await there.ticket()):
+            status, _, _ = await handshake(app, "/threads/t/ws", {}, f"ticket={other}")
+            assert status == 401
         with pytest.raises(AssertionError):
             await there.ticket("no path", "websocket")
+
+
+def test_no_query_of_a_stream_that_takes_a_ticket_names_what_it_is_of() -> None:
+    """A ticket is for a path, with any query."""
+    modules = (*ROUTES, *chain.from_iterable(DIALECT_ROUTES.values()))
+    routes = [route for module in modules for route in module.router.routes]
+    streams = [each for each in routes if isinstance(each, JsonRoute) and each.rule.ticket]
+    assert len(streams) > 10
+    said = {name for each in streams for name in queries_of(each.dependant)}
+    # They say from where, and in which form; and which agent is asked, as whoever may ask any. A
+    # ticket stops no run.
+    assert said <= {
+        *("after", "last_event_id", "limit", "timeout", "types", "named", "include_history"),
+        *("agent", "stream_mode", "stream_subgraphs", "checkpoint_id", "cancel_on_disconnect"),
+    }
+
+
+def queries_of(dependant: Any) -> Iterator[str]:
+    yield from (field.alias for field in dependant.query_params)
+    for each in dependant.dependencies:
+        yield from queries_of(each)

@@ -24,7 +24,7 @@ from jwt.algorithms import RSAAlgorithm
 from assent import Assent, build_hitl_agent
 from assent.api.access.identity import Access, Roles
 from assent.api.access.rules import Rule, Thing
-from assent.api.access.tokens import BadToken, Claimed, OfIssuers, Tokens
+from assent.api.access.tokens import BadToken, ByToken, Claimed, Tokens
 from assent.approvals.people import People
 from assent.config.issuers import Issuer, issuers_from_json
 from assent.core.access import Right
@@ -78,7 +78,6 @@ async def test_a_token_is_the_person_whom_it_names(corp: KnownIssuer) -> None:
     claimed = await verified(corp.token(exp=4_000_000_000), corp.issuer())
     assert (claimed.name, claimed.roles, claimed.tenant) == ("corp:alice", (), None)
     assert claimed.expires_at == datetime.fromtimestamp(4_000_000_030, UTC)
-    assert "alice" not in repr(claimed).replace("corp:alice", "")
 
 
 @pytest.mark.parametrize(
@@ -336,6 +335,7 @@ async def test_the_token_of_a_sign_in_is_for_our_client_and_that_sign_in(
         assert not await signs_in(nonce="m")
         assert not await signs_in(nonce=7)
         assert not await signs_in(nonce="ñ")
+        assert not await signs_in(nonce="\ud800")
         assert not await signs_in(aud="assent")
         assert not await signs_in(azp="other")
         assert not await signs_in(aud=["web", "other"])
@@ -411,6 +411,9 @@ async def test_a_person_has_what_is_theirs_and_no_namesake(
         path = f"/threads/{made.json()['thread_id']}"
         assert (await client.get(path, headers=theirs)).status_code == 200
         assert (await client.get(path, headers=bearer("alice"))).status_code == 404
+        # What they know by a token for some minutes makes no key that lasts.
+        key = (await client.post("/keys", headers=theirs, json={"roles": ["viewer"]})).json()
+        assert datetime.fromisoformat(key["expires_at"]) < datetime.now(UTC) + timedelta(hours=1)
 
 
 async def test_a_token_is_good_for_an_open_stream_until_it_ends(corp: KnownIssuer) -> None:
@@ -418,7 +421,7 @@ async def test_a_token_is_good_for_an_open_stream_until_it_ends(corp: KnownIssue
     clock.time = datetime.now(UTC)
     issuer = corp.issuer(leeway=0)
     async with reaching() as reach, Tokens.open([issuer], reach, clock.clock) as tokens:
-        source = OfIssuers(tokens, clock.clock)
+        source = ByToken(tokens, clock.clock)
         people = Roles(People(given={"corp:alice": ("operator",)}, default=("admin",)))
         access = Access([source], people, allows_query_token=False)
         headers = [(b"authorization", f"Bearer {corp.token()}".encode())]
@@ -470,6 +473,7 @@ def test_an_app_that_says_who_asks_leaves_nothing_to_issuers(tmp_path: Path) -> 
         ({"client_secret": SECRET}, "no client_id"),
         ({"client_id": "web", "scopes": "profile"}, "lack 'openid'"),
         ({"role_map": {"a": "approver:tols:pay"}}, "is no role"),
+        ({"role_map": {"a": "approver :tool:pay"}}, "is no role"),
         ({"role_map": {"a": ["viewer", ""]}}, "is no role"),
         ({"client_id": "web", "client_secret": "env:NOBODY"}, "NOBODY, which is not set"),
         ({"audiences": ["a"]}, "unknown field"),

@@ -13,11 +13,14 @@ import assent
 ROOT = Path(assent.__file__).parent
 
 OF_A_REQUEST = {
-    "api/deps.py:_runs": "gives the runs as the sender sees them",
+    "api/deps.py:_seen_by": "gives the runs as the sender sees them",
     "api/problems.py:Asked.by": "names those who may decide, and distrusts a thread",
     "api/embedding.py:Assent.runs": "is for the program itself",
     "api/routes/links.py:show": "has the token of the link for its authority",
     "api/routes/links.py:decide": "has the token of the link for its authority",
+    "api/routes/slack.py:_Click._refusal": "distrusts a thread",
+    "api/routes/slack.py:_Click._clicker": "takes the runs as the person behind the user sees them",
+    "api/routes/langgraph_server.py:ok": "says nothing of anybody",
     "api/routes/server.py:health": "says nothing of anybody",
     "api/routes/server.py:ready": "says nothing of anybody",
     "api/routes/metrics.py:show_metrics": "has numbers of everybody's, and no names",
@@ -27,6 +30,7 @@ OF_A_REQUEST = {
 OF_THE_RUNS = {
     "runs/service.py:Runs.__init__": "has it",
     "runs/service.py:Runs.seen_by": "makes a smaller one of it",
+    "runs/service.py:Runs.uploads": "tells a request, which has caps, from the program",
     "runs/service.py:Runs._check_not_hidden": "looks for a thread that a new one cannot replace",
     "runs/service.py:Runs._may_run": "asks if whose schedule is due has a key that is good",
     "runs/service.py:Runs._next_seq": "asks for a number in the log of a thread to be made",

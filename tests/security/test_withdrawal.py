@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ from assent.api.streams.renewing import KEPT_SECONDS, Renewer
 from assent.approvals.people import People
 from assent.core.audit import Authentication
 from assent.core.errors import Unavailable
+from tests.support.handshakes import scope_of
 from tests.support.models import ScriptedModel, say
 from tests.support.server import problem
 from tests.support.waiting import PATIENCE, until
@@ -31,8 +32,12 @@ from tests.support.waiting import PATIENCE, until
 HOST = "http://shop.example"
 
 
-def talker() -> Any:
-    return build_hitl_agent(ScriptedModel(script=[say("Hello.")]), [], approve=[])
+def talker(on_turn: Callable[[], None]) -> Any:
+    def turn(messages: list[Any]) -> Any:
+        on_turn()
+        return say("Hello.")
+
+    return build_hitl_agent(ScriptedModel(script=turn), [], approve=[])
 
 
 @dataclass
@@ -44,6 +49,7 @@ class Shop:
     app: FastAPI
     customers: dict[str, tuple[str, ...]]
     is_down: bool = False
+    on_turn: Callable[[], None] = lambda: None
 
     @property
     def served(self) -> Served:
@@ -68,7 +74,11 @@ async def shop(folder: Path, *, router: bool) -> AsyncIterator[Shop]:
         return x_user if x_user in customers else None
 
     app = FastAPI()
-    async with Assent(talker(), database=str(folder / "a.db"), auth=by_header) as assent:
+    agent = talker(lambda: found.on_turn())
+    limits = {"rate_limit": "5/hour"}
+    async with Assent(
+        agent, settings=limits, database=str(folder / "a.db"), auth=by_header
+    ) as assent:
         if router:
             app.include_router(assent.router, prefix="/ai")
         else:
@@ -106,8 +116,11 @@ async def test_a_stream_of_somebody_whom_the_app_knows_no_longer_ends_and_says_s
         )
         await until(lambda: len(place.streams) == 3)
 
-        await place.renew()
+        for _ in range(2):
+            await place.renew()
         assert not any(each.is_signed_out for each in place.streams)
+        # What the server itself asks counts against no limit of theirs.
+        assert (await place.client.get("/me", headers=as_user("ann"))).status_code == 200
 
         # Nobody can say anything: not at once.
         place.is_down = True
@@ -125,25 +138,34 @@ async def test_a_stream_of_somebody_whom_the_app_knows_no_longer_ends_and_says_s
         assert '"signed-out"' not in (await streams["bob"]).text
 
 
+async def test_whoever_waits_for_a_run_is_asked_for_again_before_they_have_its_answer(
+    tmp_path: Path,
+) -> None:
+    async with asyncio.timeout(PATIENCE), shop(tmp_path, router=True) as place:
+
+        async def invoked(message: str) -> httpx.Response:
+            body = {"message": message, "thread_id": message}
+            return await place.client.post("/agent/invoke", json=body, headers=as_user("ann"))
+
+        assert (await invoked("a")).status_code == 200
+        place.on_turn = place.served.access.withdrawn
+        assert (await invoked("b")).status_code == 200
+
+        def is_fired() -> None:
+            place.served.access.withdrawn()
+            del place.customers["ann"]
+
+        place.on_turn = is_fired
+        await problem(await invoked("c"), 401)
+
+
 async def websocket(
     app: Any, path: str, headers: Mapping[str, str], to_client: asyncio.Queue[Any]
 ) -> tuple[asyncio.Task[None], asyncio.Queue[Any]]:
     """A WebSocket to the app, as a server would open it."""
     to_server: asyncio.Queue[Any] = asyncio.Queue()
     to_server.put_nowait({"type": "websocket.connect"})
-    scope = {
-        "type": "websocket",
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": b"",
-        "root_path": "",
-        "scheme": "ws",
-        "subprotocols": [],
-        "client": ("127.0.0.1", 1),
-        "server": ("shop.example", 80),
-        "extensions": {"websocket.http.response": {}},
-        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
-    }
+    scope = scope_of(path, headers)
     return asyncio.create_task(app(scope, to_server.get, to_client.put)), to_server
 
 
@@ -207,7 +229,7 @@ class Streams:
 @dataclass
 class Stream:
     identity: Identity
-    requests: None = None
+    requests: Any = None
     is_signed_out: bool = False
 
     def sign_out(self) -> None:
@@ -255,6 +277,36 @@ async def test_each_person_is_asked_for_once_and_whose_rights_change_is_signed_o
     assert await desk.turn() == [False, True, False, True]
     del desk.register.people["ann"]
     assert await desk.turn() == [True] * 4
+
+
+@dataclass
+class Mute:
+    """An app that never says who reads its streams."""
+
+    asked: int = 0
+
+    async def get(self, path: str) -> tuple[int, Any]:
+        self.asked += 1
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+async def test_an_app_that_never_answers_keeps_nobodys_stream_open() -> None:
+    desk, app = Desk(), Mute()
+    del desk.register.people["bob"]
+    desk.streams.all[0].requests = desk.streams.all[2].requests = app
+
+    async def turn() -> list[bool]:
+        renewer = Renewer(desk.streams, desk.access, desk.times, patience=0.01)  # type: ignore[arg-type]
+        await renewer.turn()
+        return [each.is_signed_out for each in desk.streams]
+
+    async with asyncio.timeout(PATIENCE):
+        desk.times.now += KEPT_SECONDS - 1
+        assert await turn() == [False, True, False, True]
+        assert app.asked == 2
+        desk.times.now += 1
+        assert await turn() == [True] * 4
 
 
 async def test_nobody_is_signed_out_while_the_storage_is_away_for_a_moment() -> None:

@@ -20,7 +20,7 @@ from assent.storage.sqlite.checkup import Level, check_up
 from tests.storage import crash
 from tests.support.forks import forked, pipe
 
-KILLS = int(os.environ.get("CRASH_KILLS", "40"))
+KILLS = int(os.environ.get("CRASH_KILLS", "25"))
 KILLS_PER_FILE = 14
 """A new file now and then, because each kill is followed by a look at all of it."""
 

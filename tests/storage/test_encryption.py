@@ -19,6 +19,8 @@ from assent.core.access import Owner, Sight
 from assent.core.clock import Clock
 from assent.core.decisions import Edit
 from assent.core.errors import ConfigurationError, NotFound, Tampered
+from assent.core.events import Done
+from assent.core.logs import feed_of_agent
 from assent.core.rows import RunStatus, ThreadStatus
 from assent.storage.base import Change, Page
 from assent.storage.sqlite import SqliteSaver, SqliteStorage
@@ -860,9 +862,14 @@ async def test_whose_it_is_cannot_be_changed_in_the_file(path: Path, case: str) 
     async with open_(path) as storage:
         whole = await storage.run("run-u")
         assert whole is not None
+        tenants = {sight.owner.tenant for sight in OF_EVE}
+        feeds = {tenant: feed_of_agent(whole.agent, tenant) for tenant in tenants}
+        told = [Done(thread_id=feed, run_id="run-t", about="t") for feed in feeds.values()]
+        await storage.commit(Change(events=tuple(told)))
         for times in range(2):
             for sight in OF_EVE:
                 reads = storage.seen_by(sight)
+                assert await reads.read_log(feeds[sight.owner.tenant]) == ()
                 with pytest.raises((Tampered, NotFound)):
                     await reads.read_log("t")
                 with pytest.raises((Tampered, NotFound)):

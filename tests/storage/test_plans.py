@@ -82,6 +82,7 @@ QUESTIONS: Mapping[str, tuple[Any, ...]] = {
     "session": ("s",),
     "file_uses": ("t",),
     "uploads_of": (Owner("ann"),),
+    "links_of": ("t",),
     "known_files": (["f"],),
 }
 
@@ -100,6 +101,7 @@ class ExplainingReader(Reader):
         parameters: Sequence[Any] | Mapping[str, Any] = (),
         *,
         most_bytes: int | None = None,
+        is_page: bool = False,
     ) -> list[Any]:
         explained = self._connection.execute(f"EXPLAIN QUERY PLAN {sql}", parameters)
         self.plan += [detail for *_, detail in explained]
@@ -202,6 +204,19 @@ async def test_what_somebody_sees_of_a_list_is_found_by_an_index(
             if of_one_thing:
                 used = [step for step in reader.plan if " INDEX " in step]
                 assert any(each in used[0] for each in of_one_thing), (chosen, used)
+
+
+@pytest.mark.parametrize("status", [None, ThreadStatus.IDLE])
+@pytest.mark.parametrize("sight", SIGHTS)
+@pytest.mark.parametrize("by", ["created_at", "updated_at"])
+async def test_threads_are_found_in_the_order_of_either_time(
+    connection: sqlite3.Connection, by: str, sight: str, status: ThreadStatus | None
+) -> None:
+    for newest_first in (False, True):
+        reader = ExplainingReader(connection)
+        order = {"by": by, "newest_first": newest_first, "agent": "a", "status": status}
+        await over(reader).seen_by(SIGHTS[sight]).threads(**order)
+        assert not reader.passes_through(), reader.plan
 
 
 @pytest.mark.parametrize("sight", SIGHTS)

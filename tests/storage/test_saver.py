@@ -34,7 +34,7 @@ from langgraph.types import Command, interrupt
 from pydantic import BaseModel
 
 from assent.checkpoint import fingerprints
-from assent.checkpoint.extents import Extent, between, difference, joined, positions
+from assent.checkpoint.extents import Extent, between, difference, is_beginning, joined, positions
 from assent.checkpoint.fingerprints import Fingerprints
 from assent.checkpoint.serializer import StrictSerializer
 from assent.core.errors import ConfigurationError, Conflict, Unavailable
@@ -122,6 +122,15 @@ def test_a_part_of_a_list_is_cut_out_of_its_extents() -> None:
     assert between(whole, 4, 8) == (Extent(1, 4, 5), Extent(2, 10, 12), Extent(1, 6, 7))
     assert between(whole, 7, 7) == ()
     assert joined(between(whole, 0, 3), between(whole, 3, 10)) == whole
+
+
+def test_a_list_begins_with_what_it_was_before_it_grew() -> None:
+    edited = (Extent(1, 0, 4), Extent(2, 0, 1), Extent(1, 5, 9))
+    for earlier in ((), (Extent(1, 0, 3),), edited[:1], edited[:2], edited):
+        assert is_beginning(earlier, edited)
+    # As it was before its fifth item was edited, and longer.
+    for other in ((Extent(1, 0, 9),), (Extent(1, 1, 3),), (*edited, Extent(1, 9, 10))):
+        assert not is_beginning(other, edited)
 
 
 @pytest.mark.parametrize(

@@ -405,7 +405,16 @@ async def test_whoever_sees_everything_reads_the_storage_itself(full: SqliteStor
 
 # ── the storage of a request ──────────────────────────────────────────────────────────────────────
 
-PASSED_ON = {"store", "outage", "load", "timer", "size_of_files", "distrust", "commit"}
+PASSED_ON = {
+    "store",
+    "outage",
+    "load",
+    "timer",
+    "size_of_files",
+    "size_of_files_of",
+    "distrust",
+    "commit",
+}
 """The methods that are no reading, and that a request may call; each with a reason there."""
 
 OWN = Sight("own", Owner("ann"))
@@ -423,8 +432,19 @@ def test_each_method_of_a_storage_is_decided_upon() -> None:
 
 async def test_what_no_request_needs_is_refused(full: SqliteStorage) -> None:
     seen = SeenStorage(full, OWN)
+    theirs = [
+        each.thread_id
+        for each in await all_rows(full.threads)
+        if await seen.thread(each.thread_id) is None
+    ]
+    assert theirs
     for name in Storage.__abstractmethods__ - Reads.__abstractmethods__ - PASSED_ON:
-        needed = {"seen_by": (EVERYTHING,), "append": ((), print), "remove_file": ("f0",)}
+        needed = {
+            "seen_by": (EVERYTHING,),
+            "append": ((), print),
+            "remove_file": ("f0",),
+            "prune_checkpoints": (theirs, 1),
+        }
         with pytest.raises(Unseen, match=name) if name != "remove_file" else nullcontext():
             called = getattr(seen, name)(*needed.get(name, ()))
             assert name == "remove_file" or called is not None

@@ -236,6 +236,14 @@ async def test_migrations_are_numbered_applied_once_and_recorded(path: Path) -> 
     assert recorded == [(step.number, step.name, "2026-01-02T12:00:00.123456Z") for step in steps]
 
 
+async def test_an_empty_database_of_other_pages_becomes_ours(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("PRAGMA page_size = 8192; VACUUM;")
+    async with SqliteStorage.open(path) as storage:
+        await storage.commit(Change(rows=(thread(),)))
+    assert sql(path, "PRAGMA page_size") == [(8192,)]
+
+
 async def test_a_database_of_a_newer_assent_is_refused(path: Path) -> None:
     async with SqliteStorage.open(path):
         pass

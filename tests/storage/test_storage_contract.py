@@ -24,7 +24,7 @@ from assent.core.rows import (
     RunStatus,
     ThreadStatus,
 )
-from assent.storage.base import Change, LogEntry, Storage
+from assent.storage.base import Change, LogEntry, Storage, all_pages
 from tests.storage.samples import (
     NOON,
     answer,
@@ -737,6 +737,19 @@ async def test_threads_come_in_pages_newest_first(storage: Storage) -> None:
     assert await pages(storage.threads, status=ThreadStatus.ERROR) == [[]]
 
 
+async def test_a_page_of_large_rows_ends_before_they_are_too_much(storage: Storage) -> None:
+    large = {"text": "x" * (3 << 19)}
+    for n in range(5):
+        await storage.commit(Change(rows=(thread(f"t{n}", metadata=large, version=1),)))
+    pages = [len(rows) async for rows in all_pages(storage.threads, limit=4)]
+    assert pages == [2, 2, 1]
+    one = {"text": "x" * (5 << 20)}
+    for n in range(2):
+        await storage.commit(Change(rows=(thread(f"u{n}", metadata=one, version=1),)))
+    pages = [len(rows) async for rows in all_pages(storage.threads)]
+    assert pages[:2] == [1, 1] and sum(pages) == 7
+
+
 async def test_a_page_goes_on_where_it_ended_though_newer_rows_came(storage: Storage) -> None:
     made = [thread(f"t{n}", created_at=NOON + timedelta(seconds=n)) for n in range(4)]
     await storage.commit(Change(rows=tuple(made)))
@@ -1065,6 +1078,15 @@ async def test_old_notifications_are_removed_by_their_status(storage: Storage) -
             )
         )
     )
+    told = notification(
+        "kept", created_at=at(0), approval_id="asks", status=NotificationStatus.DELIVERED
+    )
+    asks = approval("asks", status=ApprovalStatus.PENDING)
+    await storage.commit(Change(rows=(asks, told)))
     assert await storage.remove_notifications(NotificationStatus.DELIVERED, at(1)) == 1
-    assert ids_of((await storage.notifications()).rows) == ["n5", "n4", "n3", "n2", "n0"]
+    assert ids_of((await storage.notifications()).rows) == ["n5", "n4", "n3", "n2", "n0", "kept"]
     assert await storage.remove_notifications(NotificationStatus.DELIVERED, at(1)) == 0
+    (row,) = (await storage.approvals()).rows
+    decided = replace(row, status=ApprovalStatus.APPROVED, version=2)
+    await storage.commit(Change(rows=(decided,)))
+    assert await storage.remove_notifications(NotificationStatus.DELIVERED, at(1)) == 1

@@ -3,8 +3,8 @@
     serving(…, BEFORE_SERVING="tests.support.dying:install", DIES=str(file))
 
 The file says when, "before" the commit or "after" it, and that is once: it is gone then. The commit
-is that of a decision, or the first one with a row or an event of the class that the file names, as
-in "before RunStart".
+is that of a decision, or the first one that the file names: with a row or an event of a class, as in
+"before RunStart", a row that is removed, as in "after -Session", or a thread, as in "after erase".
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ def taken_from(file: Path, change: Change) -> str:
         return ""
     moment, _, meant = file.read_text().partition(" ")
     stored = {type(each).__name__ for each in (*change.rows, *change.events)}
+    stored |= {f"-{type(row).__name__}" for row in change.removed}
+    stored |= {"erase"} if change.erase is not None else set()
     if (meant or "ApprovalDecided") not in stored:
         return ""
     file.unlink()

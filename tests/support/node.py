@@ -21,6 +21,15 @@ OLDEST = (20, 10)
 """The oldest version that the clients run in."""
 
 
+def npm() -> list[str]:
+    """The command that installs packages of JavaScript: the one that belongs to `node()`."""
+    path = Path(node())
+    beside = [path.with_name("npm"), path.parents[1] / "lib/node_modules/npm/bin/npm-cli.js"]
+    found = [each for each in beside if each.is_file()]
+    assert found, f"There is no npm beside {path}. Install it, or a Node.js that has it."
+    return [str(path), str(found[0].resolve())]
+
+
 @cache
 def node() -> str:
     """The path of a Node.js that is new enough. Fails the test if there is none."""

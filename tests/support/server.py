@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import aclosing, asynccontextmanager, closing, contextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,7 +27,7 @@ from assent.client import Client
 from tests.support import agents
 from tests.support.command import COLD, REPOSITORY, Process, started
 from tests.support.document import check_response
-from tests.support.secrets import leaks
+from tests.support.secrets import bearer, leaks
 from tests.support.waiting import PATIENCE, until
 
 FRAME = re.compile(rb"(?:id: ([1-9][0-9]*)\n)?(?:event: ([a-z_]+)\n)?data: (\{[^\r\n]*\})")
@@ -282,6 +282,15 @@ async def asking(server: Server, **headers: str) -> AsyncIterator[Api]:
         event_hooks={"response": [check_response]},
     ) as http:
         yield Api(http)
+
+
+@asynccontextmanager
+async def asking_as(server: Server, *names: str) -> AsyncIterator[dict[str, Api]]:
+    """A client of the server for each of these people, by name, with their own key."""
+    async with AsyncExitStack() as stack:
+        yield {
+            name: await stack.enter_async_context(asking(server, **bearer(name))) for name in names
+        }
 
 
 class Api:

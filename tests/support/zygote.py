@@ -41,6 +41,7 @@ HAS_SAFE_FORK = hasattr(os, "fork") and sys.platform != "darwin"
 
 TAKEN_LATER = (
     "anyio._backends._asyncio",
+    "httpcore",
     "langchain_core.messages.block_translators.langchain_v0",
     "langchain_core.tracers.context",
     "langchain_core.tracers.run_collector",
@@ -219,6 +220,7 @@ def main() -> None:
 def _import_everything() -> None:
     from assent.cli.app import MODULES
     from assent.core.sealing import NoSeal
+    from assent.storage.sqlite import database
     from assent.storage.sqlite.tables import Tables
 
     # Made for what they import. Their file is loaded anew by each server, as somebody's agents are.
@@ -228,8 +230,10 @@ def _import_everything() -> None:
     del sys.modules["tests.support.agents"]
     for module in (*MODULES.values(), *TAKEN_LATER):
         importlib.import_module(module)
-    # Each storage reads the annotations of its rows, once in a process.
+    # Each storage reads the annotations of its rows, once in a process, and the first new file has
+    # its schema read.
     Tables(NoSeal())
+    database.new_database(database.migrations(), page_size=4096)
     assert threading.active_count() == 1, threading.enumerate()
     gc.collect()
     gc.freeze()

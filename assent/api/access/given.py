@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, field
+from typing import Literal
 from urllib.parse import parse_qsl, unquote_plus
 
 from fastapi import Request
@@ -23,25 +24,20 @@ KEY_PROTOCOL = "assent.key."
 """The subprotocol of our WebSockets, and the beginning of one that has a key, in base64url: a page
 can choose no other header of a handshake."""
 
-ONCE = ("authorization", "x-api-key", "host")
-"""Headers that a request has at most once: of two, nobody knows which one a proxy has read."""
 
-
-class Given(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Given:
     """A text by which the sender of a request shows who they are, and where it was. A ticket is for
     a stream of the `transport`."""
 
     how: Literal["ticket", "token", "protocol", "header"]
-    text: str
+    text: str = field(repr=False)
     transport: Transport | None = None
 
 
-def given_by(request: Request, rule: Rule, *, check: bool) -> Given | None:
+def given_by(request: Request, rule: Rule) -> Given | None:
     """The credential of the request: its ticket, if the rule takes one; else a key among its
-    subprotocols, that of its headers, or of its URL, where the rule takes one there. With `check`,
-    raises 400 for a header that is there twice."""
-    if check:
-        _check_once(request)
+    subprotocols, that of its headers, or of its URL, where the rule takes one there."""
     token = _cut(request, TOKEN) if rule.token else []
     ticket = _cut(request, TICKET) if rule.ticket is not None else []
     protocols = _cut_keys(request) if rule.ticket is Transport.WEBSOCKET else []
@@ -60,10 +56,9 @@ def given_by(request: Request, rule: Rule, *, check: bool) -> Given | None:
     return None
 
 
-def _check_once(request: Request) -> None:
-    for name in ONCE:
-        if len(request.headers.getlist(name)) > 1:
-            raise HTTPException(400, f"The request has the header '{name}' more than once.")
+def check_one_header(request: Request) -> None:
+    """Raise 400 for two headers with a key. Two of one name are refused for every request, before
+    (`check_head`)."""
     if "authorization" in request.headers and "x-api-key" in request.headers:
         raise HTTPException(400, "Send 'Authorization' or 'X-Api-Key', and not both.")
 

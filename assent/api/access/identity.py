@@ -7,17 +7,18 @@ whether they still are. `Access` has all sources, in the order in which they are
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Literal, NamedTuple, Protocol
-from weakref import WeakValueDictionary
 
 from fastapi import Request
 from starlette.exceptions import HTTPException
 
-from assent.api.access.given import Given, given_by
+from assent.api.access.given import Given, check_one_header, given_by
 from assent.api.access.limiting import Limiting, attempting
 from assent.api.access.rules import Rule
 from assent.approvals.people import People
@@ -37,23 +38,34 @@ from assent.core.access import (
 )
 from assent.core.audit import LOCAL, Actor, Authentication
 from assent.core.json import Json
+from assent.core.remembered import Remembered
 
 IDENTITY = "assent_identity"
-"""Where the scope of a request has its sender, once it is known who they are."""
+"""The name in a request's scope of its sender, once it is known who they are."""
 
 BY_APP = "assent_by_app"
-"""Where it has them if the app around the server knows them."""
+"""That of the sender as the app around the server knows them."""
 
 SIGHT = "assent_sight"
-"""Where the scope of a request that was authorized has its sight."""
+"""That of the sight of a request that was authorized."""
 
-SENDER_IN_SCOPE = (IDENTITY, BY_APP, SIGHT)
+ASKED_ANEW = "assent_asked_anew"
+"""True in the scope of a request by which the server itself asks whether somebody still is who they
+were: it counts against no limit."""
+
+TAKEN = "assent_right"
+"""Where it has the right that its body takes, if that is not the only one of its rule."""
+
+SENDER_IN_SCOPE = (IDENTITY, BY_APP, SIGHT, TAKEN)
 
 RENEWED_AFTER = 10.0
 """The seconds after which a request over a WebSocket that is open asks anew whether its sender
 still is who they were."""
 
-Kind = Literal["local", "setting", "key", "session", "token", "host", "project", "ticket"]
+MOST_KEPT = 10_000
+"""The people who are not put together anew with each of their requests, those who asked last."""
+
+Kind = Literal["local", "setting", "key", "session", "token", "host", "project", "ticket", "slack"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +97,11 @@ class Found(NamedTuple):
     takes_defaults: bool = True
 
 
-@dataclass(slots=True, weakref_slot=True)
+@dataclass
 class Identity:
     """A person who sends requests, with their roles and rights here. `checked_at` is the monotonic
     time at which their source was asked last. Two are equal if nothing has changed between them,
-    and what is equal is one object for as long as a stream has it."""
+    and what is equal is one object as long as they are among those who asked last."""
 
     owner: Owner
     authentication: Authentication
@@ -100,19 +112,38 @@ class Identity:
     known_to: tuple[str, ...] = ()
     known: Mapping[str, Json] = field(default_factory=dict, compare=False, repr=False)
     checked_at: float = field(default=0.0, compare=False)
+    _sights: dict[Right, Sight] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def sight(self, right: Right) -> Sight:
         """The sight of a request of theirs that needs this right."""
         if self.credential.kind == "local":
             return EVERYTHING
-        return sight_for(self.owner, self.roles, self.approves, right)
+        sight = self._sights.get(right)
+        if sight is None:
+            sight = sight_for(self.owner, self.roles, self.approves, right)
+            self._sights[right] = sight
+        return sight
 
     @property
     def is_of_request(self) -> bool:
         """True if it is an app that says who they are, of each request anew."""
         return self.credential.kind in ("host", "project")
 
-    @property
+    def as_found(self) -> Found:
+        """They, as they were found: for a source that would find nothing else now."""
+        return Found(
+            self.owner.name,
+            self.authentication,
+            self.credential,
+            tenant=self.owner.tenant,
+            roles=self.roles,
+            known=self.known,
+            known_to=self.known_to,
+            only_these_roles=True,
+            takes_defaults=False,
+        )
+
+    @cached_property
     def actor(self) -> Actor:
         """They, as whoever does something."""
         return Actor(
@@ -163,12 +194,19 @@ class Roles:
         return tuple(sorted(roles))
 
 
+class _Kept(NamedTuple):
+    """A person as they were put together of what their source says of them."""
+
+    found: Found
+    identity: Identity
+
+
 class Access:
     """Knows who sends a request, by its `sources`. Without any it knows nobody, and everybody is
     one person, `local`, who may do everything: only those on this machine are let in then.
 
-    Keys are taken in a URL if it `allows_query_token`; `limiting` slows whoever guesses. `now` is a
-    monotonic clock.
+    Keys are taken in a URL if it `allows_query_token`; `limiting` slows whoever guesses, at what is
+    given and at the `cookie` of a session. `now` is a monotonic clock.
     """
 
     def __init__(
@@ -178,16 +216,19 @@ class Access:
         *,
         allows_query_token: bool,
         limiting: Limiting | None = None,
+        cookie: Callable[[Request], str] = lambda request: "",
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sources = sources
+        self._cookie = cookie
         self._roles = roles
         self._allows_query_token = allows_query_token
         self._limiting = limiting
         self._now = now
         self._local = _local()
-        # Thousands of streams may be of one person.
-        self._alive = WeakValueDictionary[Credential, Identity]()
+        self._withdrawn_at = -math.inf
+        self._kept: Remembered[_Kept] = Remembered(MOST_KEPT)
+        """Those who asked last, by credential. Thousands of streams may be of one person."""
 
     @property
     def knows_nobody(self) -> bool:
@@ -210,17 +251,21 @@ class Access:
         known: Identity | None = request.scope.get(IDENTITY)
         if known is not None:
             return await self.still(known)
-        given = given_by(request, rule, check=not self.knows_nobody)
+        # Also where it does not matter: it is cut out of the URL.
+        given = given_by(request, rule)
         if self.knows_nobody:
             return self._local
+        check_one_header(request)
         if given is not None and given.how == "token" and not self._allows_query_token:
             raise not_known(
                 "This server takes no key in a URL: send 'Authorization: Bearer <secret>', or set "
                 "ASSENT_ALLOW_QUERY_TOKEN."
             )
-        if given is None:
+        secret = self._cookie(request) if given is None else _secret_of(given, request)
+        if given is None and not secret:
             return self.identity_of(await self._find(given, request))
-        with attempting(self._limiting, request, given.text):
+        limiting = None if request.scope.get(ASKED_ANEW) else self._limiting
+        async with attempting(limiting, request, secret, by_browser=given is None):
             found = await self._find(given, request)
         return self.identity_of(found)
 
@@ -254,14 +299,25 @@ class Access:
         return identity
 
     async def still(self, known: Identity) -> Identity:
-        """The person as they are now, or were a moment ago. Raises 401 if they are no longer
-        known."""
-        if known is self._local or self._now() - known.checked_at < RENEWED_AFTER:
+        """The person as they are now, or were a moment ago, if nothing was withdrawn from anybody
+        since. Raises 401 if they are no longer known."""
+        if self.is_recent(known):
             return known
         renewed = await self.renew(known)
         if renewed is None:
             raise signed_out()
         return renewed
+
+    def withdrawn(self) -> None:
+        """Something by which people are known has been withdrawn: nobody is who they were a moment
+        ago before they are asked for anew."""
+        self._withdrawn_at = self._now()
+
+    def is_recent(self, known: Identity) -> bool:
+        """True if the person was known a moment ago, and nothing was withdrawn from anybody since:
+        then they need not be asked for again."""
+        is_recent = self._now() - known.checked_at < RENEWED_AFTER
+        return known is self._local or (is_recent and known.checked_at > self._withdrawn_at)
 
     async def _renewed(self, identity: Identity) -> Found | None:
         for source in self._sources:
@@ -271,17 +327,17 @@ class Access:
 
     def identity_of(self, found: Found) -> Identity:
         """The person with their roles here. Raises 403 if they have none."""
-        made = self._made(found)
         if found.known:
             # What an app says of somebody may differ from request to request.
-            return made
-        alive = self._alive.get(found.credential)
-        if alive != made:
-            self._alive[found.credential] = made
-            return made
-        assert alive is not None
-        alive.checked_at = made.checked_at
-        return alive
+            return self._made(found)
+        kept = self._kept.get(found.credential)
+        if kept is None or kept.found != found:
+            made = self._made(found)
+            is_same = kept is not None and kept.identity == made
+            kept = _Kept(found, kept.identity if kept is not None and is_same else made)
+            self._kept.put(found.credential, kept)
+        kept.identity.checked_at = self._now()
+        return kept.identity
 
     def _made(self, found: Found) -> Identity:
         canonical = self._roles.people.canonical
@@ -299,6 +355,12 @@ class Access:
             known=found.known,
             checked_at=self._now(),
         )
+
+
+def _secret_of(given: Given, request: Request) -> str:
+    """The text that is given; of another scheme than ours, all of the header, which a project's own
+    code may look at."""
+    return given.text or request.headers.get("authorization", "")
 
 
 def not_known(reason: str) -> HTTPException:

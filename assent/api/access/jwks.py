@@ -1,4 +1,4 @@
-"""What an issuer publishes: its keys, and the document that says where they are.
+"""The documents that an issuer publishes: its keys, and the one that says where they are.
 
 Each is fetched once for all who wait for it, kept for ten minutes, and asked for anew at most once
 in thirty seconds, whatever tokens come: so nobody can make this server ask an issuer all the time.

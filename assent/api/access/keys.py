@@ -13,7 +13,6 @@ from assent.api.access.given import Given
 from assent.api.access.identity import Credential, Found, Identity, Kind, not_known
 from assent.api.access.recent import RecentRows
 from assent.core.audit import Authentication
-from assent.core.errors import Conflict, Unavailable
 from assent.core.keys import KEY, key_id_in
 from assent.core.rows import ApiKey
 from assent.runs.keys import Keys
@@ -55,17 +54,9 @@ class StoredKeys:
     async def _note(self, row: ApiKey) -> None:
         """Note that the key is used, once a minute at most."""
         now = self.keys.clock.now()
-        if row.last_used_at is not None and abs(now - row.last_used_at) < NOTED_AFTER:
-            return
-        # Before it is stored, so that of many requests at once one stores it.
-        noted = replace(row, last_used_at=now)
-        if not self._rows.swap(row.key_id, row, noted):
-            return
-        try:
-            self._rows.swap(row.key_id, noted, await self.keys.use(row))
-        except (Conflict, Unavailable):
-            # It has changed meanwhile; or nothing can be stored, and whoever only reads goes on.
-            self._rows.drop(row.key_id)
+        if row.last_used_at is None or abs(now - row.last_used_at) >= NOTED_AFTER:
+            noted = replace(row, last_used_at=now)
+            await self._rows.note(row.key_id, row, noted, self.keys.use)
 
 
 def _found(row: ApiKey) -> Found:

@@ -1,4 +1,4 @@
-"""How often somebody may ask: a person, an address, and whoever guesses at keys.
+"""Limits on how often somebody may ask: a person, an address, and whoever guesses at keys.
 
 Windows are counted in memory, by a monotonic clock: a clock on the wall that steps would lock
 people out, or let them in, for a day.
@@ -6,13 +6,15 @@ people out, or let them in, for a day.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from ipaddress import ip_network
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from ipaddress import IPv6Address, IPv6Network
+from weakref import WeakValueDictionary
 
 from fastapi import Request
 from limits import RateLimitItem, parse_many
@@ -23,6 +25,7 @@ from starlette.types import Scope
 
 from assent.api.loopback import comes_from_loopback
 from assent.core.access import Owner
+from assent.core.addresses import address_in
 from assent.core.errors import AssentError, TooManyRequests
 from assent.core.remembered import Remembered
 
@@ -83,6 +86,23 @@ class Windows(Storage):
         self._windows.pop(key, None)
 
 
+class _Tries:
+    """The attempts of one address to be known that are `under_way`; `one_ends` is set as one
+    does."""
+
+    __slots__ = ("__weakref__", "one_ends", "under_way")
+
+    def __init__(self) -> None:
+        self.under_way = 0
+        self.one_ends = asyncio.Event()
+
+    def end(self) -> None:
+        """One has ended: whoever waits looks again."""
+        self.under_way -= 1
+        self.one_ends.set()
+        self.one_ends = asyncio.Event()
+
+
 class Limiting:
     """Counts requests of a `person` and of an `address`, and `failures` to be known, each by texts
     such as `1200/minute`; an empty one is no limit. Addresses of this machine are not counted,
@@ -105,6 +125,9 @@ class Limiting:
         self._now = now
         self._limiter = FixedWindowRateLimiter(Windows(now))
         self._known: Remembered[float] = Remembered(MOST_KNOWN)
+        self._wrong: Remembered[str] = Remembered(MOST_KNOWN)
+        self._tries: WeakValueDictionary[str, _Tries] = WeakValueDictionary()
+        """Those of each address, as long as one is under way or waits."""
 
     def count_address(self, scope: Scope) -> None:
         """Count a request. Raises `TooManyRequests`."""
@@ -113,31 +136,67 @@ class Limiting:
 
     def count_person(self, owner: Owner) -> None:
         """Count a request of somebody who is known. Raises `TooManyRequests`."""
-        self._count(self._person, "person", owner.tenant or "", owner.name)
+        # As one text, since either may have what stands between two.
+        self._count(self._person, "person", repr((owner.tenant, owner.name)))
 
-    @contextmanager
-    def attempt(
-        self, scope: Scope, secret: str, wrong: type[AssentError] | None = None
-    ) -> Iterator[None]:
+    @asynccontextmanager
+    async def attempt(
+        self,
+        scope: Scope,
+        secret: str,
+        wrong: type[AssentError] | None = None,
+        *,
+        by_browser: bool = False,
+    ) -> AsyncIterator[None]:
         """An attempt to be known by the secret, which has failed if it raises 401, or what is
         `wrong`. Raises `TooManyRequests` for another attempt from an address that has failed too
-        often, before anything is compared; but not for a secret that was good lately."""
+        often, before anything is compared; but not for a secret that was good lately. One that
+        would be too many if those under way failed waits for them.
+
+        What is sent `by_browser`, such as the cookie of a session that is over, comes with each
+        request: it is one guess, however often it comes."""
         digest = hashlib.sha256(secret.encode("utf-8", "replace")).digest()
         address = address_of(scope)
         known_at = self._known.get(digest)
-        if known_at is None or self._now() - known_at > KNOWN_SECONDS:
-            self._check(self._failures, "failures", address)
+        is_known = known_at is not None and self._now() - known_at <= KNOWN_SECONDS
+        is_counted = by_browser and self._wrong.get(digest) == address
+        tries = None
+        if not is_known and not is_counted:
+            tries = await self._begin(address)
         try:
             yield
         except (HTTPException, AssentError) as error:
             is_401 = isinstance(error, HTTPException) and error.status_code == 401
             if is_401 or (wrong is not None and isinstance(error, wrong)):
                 self._known.drop(digest)
-                self._failed(address)
-                for item in self._failures:
-                    self._limiter.hit(item, "failures", address)
+                if not is_counted:
+                    self._failed(address)
+                    for item in self._failures:
+                        self._limiter.hit(item, "failures", address)
+                if by_browser:
+                    self._wrong.put(digest, address)
             raise
+        finally:
+            if tries is not None:
+                tries.end()
         self._known.put(digest, self._now())
+
+    async def _begin(self, address: str) -> _Tries:
+        """Begin an attempt, once it is not too many from the address. Raises `TooManyRequests`."""
+        tries = self._tries.get(address)
+        if tries is None:
+            tries = self._tries[address] = _Tries()
+        while not self._fit(tries.under_way + 1, address):
+            self._check(self._failures, "failures", address)
+            await tries.one_ends.wait()
+        tries.under_way += 1
+        return tries
+
+    def _fit(self, failures: int, address: str) -> bool:
+        """True if so many more may come from the address."""
+        return all(
+            self._limiter.test(item, "failures", address, cost=failures) for item in self._failures
+        )
 
     def _count(self, items: Sequence[RateLimitItem], *key: str) -> None:
         # Each of them counts, also where another one refuses.
@@ -160,24 +219,24 @@ _SENTENCES = {
     "address": "Too many requests come from this address. Ask again in {seconds} s.",
     "person": "You have sent too many requests. Ask again in {seconds} s.",
     "failures": (
-        "Too many keys that are none came from this address. None is looked at for {seconds} s."
+        "Too many keys, or the like, that are none came from this address. None is looked at for "
+        "{seconds} s."
     ),
 }
 
 
-@contextmanager
 def attempting(
     limiting: Limiting | None,
     request: Request,
     secret: str,
     wrong: type[AssentError] | None = None,
-) -> Iterator[None]:
+    *,
+    by_browser: bool = False,
+) -> AbstractAsyncContextManager[None]:
     """An attempt to be known by the secret, on a server that limits those."""
     if limiting is None:
-        yield
-        return
-    with limiting.attempt(request.scope, secret, wrong):
-        yield
+        return nullcontext()
+    return limiting.attempt(request.scope, secret, wrong, by_browser=by_browser)
 
 
 def address_of(scope: Scope) -> str:
@@ -186,10 +245,10 @@ def address_of(scope: Scope) -> str:
     host: str = client[0] if client else ""
     if ":" not in host:
         return host
-    try:
-        return str(ip_network(f"{host.partition('%')[0]}/64", strict=False))
-    except ValueError:
-        return host
+    address = address_in(host)
+    if isinstance(address, IPv6Address):
+        return str(IPv6Network((address.packed, 64), strict=False))
+    return host if address is None else str(address)
 
 
 def _items(text: str) -> Sequence[RateLimitItem]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hmac
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -113,6 +114,12 @@ class Providers:
         issuers = self.tokens.issuers.values()
         return tuple(issuer.section for issuer in issuers if issuer.client_id)
 
+    @property
+    def readings(self) -> Mapping[str, str]:
+        """By their sections, the digests of what makes people of their tokens."""
+        issuers = self.tokens.issuers
+        return {section: issuers[section].reading for section in self.names}
+
     async def page(self, login: Login) -> str:
         """The URL of the provider's page where the login goes on. Raises `NotFound` and
         `Unavailable`."""
@@ -172,8 +179,16 @@ class Providers:
     def _issuer(self, section: str) -> Issuer:
         issuer = self.tokens.issuers.get(section)
         if issuer is None or not issuer.client_id:
-            there_are = f"There are: {', '.join(self.names)}." if self.names else "There is none."
-            raise NotFound(f"Nobody signs in at '{visible(section[:100])}' here. {there_are}")
+            if not self.names:
+                raise NotFound(
+                    "There is no identity provider here to sign in at. One is a section "
+                    "[issuers.<name>] of ASSENT_CONFIG that has a client_id."
+                )
+            asked = f"no issuer '{visible(section[:100])}'" if section else "more than one issuer"
+            raise NotFound(
+                f"There is {asked} here to sign in at. Write ?issuer= and one of: "
+                f"{', '.join(self.names)}."
+            )
         return issuer
 
     async def _exchange(

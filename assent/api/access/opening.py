@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import structlog
 from fastapi import Request
 
 from assent.api.access.given import Given
 from assent.api.access.identity import Found, Source, not_known
 from assent.api.access.keys import StoredKeys
 from assent.api.access.oidc import Providers
-from assent.api.access.sessions import Cookie, SignedIn
+from assent.api.access.sessions import SESSION, BySession, Cookie
 from assent.api.access.sources import KeysOfSettings
 from assent.api.access.tickets import ByTicket
-from assent.api.access.tokens import OfIssuers, Tokens
+from assent.api.access.tokens import ByToken, Tokens
 from assent.api.cors import Origins
 from assent.config.settings import Settings
 from assent.core.clock import Clock
@@ -23,6 +24,8 @@ from assent.notify.reaching import Reach
 from assent.runs.keys import Keys
 from assent.runs.sessions import Sessions
 from assent.storage.base import Storage
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +37,8 @@ class SignIns:
 
     settings: KeysOfSettings
     stored: StoredKeys
-    issuers: OfIssuers
-    browsers: SignedIn
+    issuers: ByToken
+    browsers: BySession
     providers: Providers
     login: Cookie
     tickets: ByTicket
@@ -58,7 +61,7 @@ class SignIns:
                 "at which they would come back. Set ASSENT_PUBLIC_URL."
             )
         pepper = settings.pepper
-        of_settings = KeysOfSettings(settings.api_keys)
+        of_settings = KeysOfSettings(settings.secrets_of_people)
         stored = StoredKeys(Keys(storage, pepper, clock))
         sessions = Sessions(
             storage,
@@ -67,16 +70,16 @@ class SignIns:
             lifetime=settings.session_lifetime,
             idle=settings.session_idle,
         )
-        cookie = Cookie("assent")
-        browsers = SignedIn(
+        cookie = Cookie(SESSION)
+        browsers = BySession(
             sessions,
             cookie,
             origins,
             stored=stored,
             settings=of_settings,
-            providers=providers.names,
+            providers=providers.readings,
         )
-        issuers = OfIssuers(tokens, clock)
+        issuers = ByToken(tokens, clock)
         known = (of_settings, stored, issuers, browsers)
         return cls(
             settings=of_settings,
@@ -93,6 +96,18 @@ class SignIns:
         """They, in the order in which they are asked: a header that says who asks comes before a
         cookie."""
         return (self.tickets, self.settings, self.stored, self.issuers, self.browsers)
+
+    async def log_lost_keys(self) -> None:
+        """Log that there are keys which nobody can use, since the pepper that they were made with
+        is another one: nothing else says why they are refused."""
+        count = await self.stored.keys.made_otherwise()
+        if count:
+            log.warning(
+                "keys were made with another pepper",
+                count=count,
+                reason="They are refused. Put that pepper back (ASSENT_KEY_PEPPER, or the file "
+                "beside the database), or revoke them and make others.",
+            )
 
     async def by_key(self, text: str, request: Request) -> Found:
         """The person whose key this is. Raises 401."""

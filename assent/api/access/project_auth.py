@@ -9,7 +9,7 @@ only take away.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, get_args
 
@@ -21,7 +21,7 @@ from assent.api.access.given import Given
 from assent.api.access.identity import IDENTITY, Credential, Found, Identity, Kind
 from assent.api.access.origins import check_page
 from assent.api.access.rules import Rule
-from assent.api.access.sources import said_by, still
+from assent.api.access.sources import said_by
 from assent.api.cors import Origins
 from assent.core.audit import Authentication
 from assent.core.errors import ConfigurationError
@@ -32,13 +32,23 @@ from assent.storage.matching import Matching
 WHERE = '"auth" in langgraph.json'
 
 FILTER = "assent_filter"
-"""Where the scope of a request has the filter of a handler, if there is one."""
+"""The name in a request's scope of the filter of a handler, if there is one."""
+
+METADATA = "assent_metadata"
+"""Where the scope of a request without a body has the metadata that a handler wrote."""
+
+NAMESPACE = "assent_namespace"
+"""Where the scope of a request has the namespace in the store that a handler has made of it."""
+
+CHAT = "/api/chat"
+"""The path of conversations, whose bodies name the thread otherwise."""
 
 IDS = {"threads": "thread_id", "crons": "cron_id", "assistants": "assistant_id"}
 """The names that LangGraph has for the id in a path."""
 
 SCOPE = ("type", "http_version", "method", "scheme", "path", "root_path", "query_string")
-"""What a handler sees of a request's scope, besides headers and addresses. The rest is ours."""
+"""The parts of a request's scope that a handler sees, besides headers and addresses. The rest is
+ours."""
 
 
 class ProjectAuth:
@@ -86,7 +96,8 @@ class ProjectAuth:
         return found
 
     async def renew(self, identity: Identity) -> Found | None:
-        return still(identity)
+        # The project is asked anew with each request.
+        return identity.as_found()
 
     # ── what ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -101,14 +112,21 @@ class ProjectAuth:
         if handler is None:
             return
         body = await _body(request)
-        value = _value(request, resource, body)
+        is_store = resource == "store"
+        value = _value_of_store(request, body) if is_store else _value(request, resource, body)
         try:
             answer = await handler(ctx=_context(identity, resource, action), value=value)
         except Auth.exceptions.HTTPException as refusal:
             raise _refused(refusal) from None
         if answer is False:
             raise HTTPException(403, "The project's own rules do not permit this.")
-        if value["metadata"] and _takes_metadata(request):
+        if is_store:
+            _check_no_filter(answer)
+            request.scope[NAMESPACE] = _labels(value.get("namespace"))
+            return
+        if value["metadata"] and not _takes_metadata(request):
+            request.scope[METADATA] = value["metadata"]
+        elif value["metadata"]:
             if body is None:
                 raise HTTPException(
                     422, "The project's own rules write metadata: send a JSON object, {} at least."
@@ -126,7 +144,7 @@ class ProjectAuth:
 
 
 def _asked(authenticate: Any) -> Mapping[str, Callable[[Request], Any]]:
-    """What the function asks for, by the names of its parameters."""
+    """The values that the function asks for, by the names of its parameters."""
     asked: dict[str, Callable[[Request], Any]] = {}
     for parameter in inspect.signature(authenticate).parameters.values():
         if parameter.name in _OFFERED:
@@ -187,12 +205,17 @@ async def _body(request: Request) -> JsonObject | None:
 
 def _value(request: Request, resource: str, body: JsonObject | None) -> JsonObject:
     """The request as LangGraph's handlers expect it. Its metadata are a copy."""
-    ids = {"run_id": "run_id", "id": IDS[resource]}
+    ids = {"run_id": "run_id", "execution_id": "run_id", "id": IDS[resource]}
     path = request.scope["route"].own_path
-    if path.startswith("/runs/"):
+    if path.startswith(("/runs/", "/progress/")):
         ids["id"] = "run_id"
     named = {ids.get(name, name): each for name, each in request.path_params.items()}
     given = dict(body or {})
+    if "threadId" in given:
+        # AG-UI's name of it.
+        named["thread_id"] = given["threadId"]
+    elif path == CHAT and "id" in given:
+        named["thread_id"] = given["id"]
     metadata = given.pop("metadata", None)
     return {
         **given,
@@ -200,6 +223,40 @@ def _value(request: Request, resource: str, body: JsonObject | None) -> JsonObje
         "kwargs": given,
         "metadata": dict(metadata) if isinstance(metadata, dict) else {},
     }
+
+
+def _value_of_store(request: Request, body: JsonObject | None) -> JsonObject:
+    """A request to the store as LangGraph's handlers expect it: its namespace is a tuple, under one
+    name, and they may put another one in its place."""
+    given = dict(request.query_params) if body is None else dict(body)
+    named = [given.pop(name, None) for name in ("namespace", "namespace_prefix", "prefix")]
+    found: object = next((each for each in named if each is not None), [])
+    labels = found.split(".") if isinstance(found, str) else found
+    return {**given, "namespace": _labels(labels)}
+
+
+def _labels(namespace: object) -> tuple[str, ...]:
+    labels = namespace if isinstance(namespace, list | tuple) else [None]
+    if not all(isinstance(each, str) and each for each in labels):
+        raise HTTPException(422, "A namespace is a list of texts, none of which is empty.")
+    return tuple(labels)
+
+
+def _check_no_filter(answer: object) -> None:
+    """Raise 403 for a filter: items of the store have no metadata that it could be about."""
+    if answer is not None and answer is not True:
+        raise HTTPException(
+            403,
+            "The project's own rules answer with a filter by metadata, and items of the store have "
+            "none: they need a rule of their own, @auth.on.store.",
+        )
+
+
+def namespace_for(request: Request, given: Sequence[str]) -> tuple[str, ...]:
+    """The namespace in the store that the request is about: the one that is given, or what a
+    handler has put in its place."""
+    known: tuple[str, ...] | None = request.scope.get(NAMESPACE)
+    return tuple(given) if known is None else known
 
 
 def _takes_metadata(request: Request) -> bool:
@@ -225,8 +282,14 @@ def _checked_filter(answer: object) -> Mapping[str, Json]:
     return answer
 
 
+def metadata_of(request: Request) -> JsonObject:
+    """The metadata that a handler wrote, for what a request without a body begins."""
+    found: JsonObject = request.scope.get(METADATA, {})
+    return found
+
+
 def matching_of(request: Request) -> Matching | None:
-    """What the filter of a handler lets the request see; None if there is none."""
+    """The rows that the filter of a handler lets the request see; None if there is no filter."""
     found: tuple[str, Mapping[str, Json]] | None = request.scope.get(FILTER)
     if found is None:
         return None

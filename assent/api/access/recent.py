@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Generic, NamedTuple, TypeVar
 
+from assent.core.errors import Conflict, Unavailable
 from assent.core.remembered import Remembered
 
 R = TypeVar("R")
@@ -42,7 +43,18 @@ class RecentRows(Generic[R]):
             self._rows.put(id, _Read(row, at))
         return row
 
-    def swap(self, id: str, old: R, new: R) -> bool:
+    async def note(self, id: str, old: R, noted: R, store: Callable[[R], Awaitable[R]]) -> None:
+        """Have a note on the old row stored, and give `noted` from now on; unless another request
+        does that already. `store` returns the row as it is stored then."""
+        if not self._swap(id, old, noted):
+            return
+        try:
+            self._swap(id, noted, await store(old))
+        except (Conflict, Unavailable):
+            # It has changed meanwhile; or nothing can be stored, and whoever only reads goes on.
+            self.drop(id)
+
+    def _swap(self, id: str, old: R, new: R) -> bool:
         """Give the new row in place of the old one. False if that is not what is given now."""
         kept = self._rows.get(id)
         if kept is None or kept.row is not old:

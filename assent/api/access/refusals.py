@@ -1,12 +1,11 @@
-"""What was refused, as security events: a decision to somebody who is known, and being known to
-somebody who tried a secret that is none."""
+"""Refusals as security events: of a decision, to somebody who is known."""
 
 from __future__ import annotations
 
 from fastapi import Request
 from starlette.exceptions import HTTPException
 
-from assent.api.access.identity import IDENTITY, SIGHT, Identity
+from assent.api.access.identity import IDENTITY, SIGHT, TAKEN, Identity
 from assent.api.access.rules import Rule, Thing
 from assent.api.context import SCOPE_KEY, Served
 from assent.core.access import Right
@@ -36,7 +35,7 @@ def note_refused(request: Request, error: Exception, rule: Rule) -> None:
             thread_id=id if rule.thing is Thing.THREAD else "",
             approval_id=id if rule.thing is Thing.APPROVAL else "",
         )
-    elif _lacks_right(error) and rule.right is Right.DECIDE and SIGHT not in request.scope:
+    elif _lacks_right(error) and _wants_to_decide(request, rule):
         refuse(request, identity.actor, why=NO_RIGHT)
 
 
@@ -62,6 +61,13 @@ def refuse(
                 why=why,
             )
         )
+
+
+def _wants_to_decide(request: Request, rule: Rule) -> bool:
+    """True if the request needed the right to decide, and got no further than that."""
+    if rule.deciding:
+        return request.scope.get(TAKEN) is Right.DECIDE
+    return rule.right is Right.DECIDE and SIGHT not in request.scope
 
 
 def _lacks_right(error: Exception) -> bool:

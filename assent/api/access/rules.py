@@ -16,12 +16,14 @@ from assent.core.access import Right
 F = TypeVar("F", bound=Callable[..., Any])
 
 RULE = "rule"
-"""Where an endpoint has its rule, so that a route that is made anew, under a prefix, has it too."""
+"""The attribute of an endpoint that is its rule: so a route that is made anew, under a prefix, has
+it too."""
 
 
 class Thing(StrEnum):
     """The kinds of things that requests are about: what their path names, the `BODY` of something
-    new, a `LIST` of what the sender may see, or the `SERVER` itself."""
+    new, a `LIST` of what the sender may see, their `ITEMS` in
+    the store, or the `SERVER` itself."""
 
     THREAD = "thread"
     RUN = "run"
@@ -30,6 +32,7 @@ class Thing(StrEnum):
     APPROVAL = "approval"
     FILE = "file"
     SCHEDULE = "schedule"
+    ITEMS = "items"
     GRANT = "grant"
     NOTIFICATION = "notification"
     CONNECTION = "connection"
@@ -49,7 +52,9 @@ class Rule(NamedTuple):
 
     `langgraph` are the resource and the action that a project's own `Auth` knows the request by.
     With `token` a key may be in the URL, where the server allows that; with `ticket` a ticket for a
-    stream of that transport may.
+    stream of that transport may. What is about the `whole` server is for nobody of a tenant: it
+    tells of the others. With `deciding` the body may be a decision: then the request takes the
+    right to decide instead, and the endpoint says which of them it is (`authorizing.take`).
     """
 
     right: Right | None
@@ -58,6 +63,15 @@ class Rule(NamedTuple):
     langgraph: tuple[str, str] | None = None
     token: bool = False
     ticket: Transport | None = None
+    whole: bool = False
+    deciding: bool = False
+
+    @property
+    def rights(self) -> tuple[Right, ...]:
+        """The rights of which a request takes one."""
+        if self.right is None:
+            return ()
+        return (self.right, Right.DECIDE) if self.deciding else (self.right,)
 
 
 def may(
@@ -67,10 +81,22 @@ def may(
     langgraph: tuple[str, str] | None = None,
     token: bool = False,
     ticket: Transport | None = None,
+    whole: bool = False,
+    deciding: bool = False,
 ) -> Callable[[F], F]:
     """The endpoint may be asked by whoever has the right, and finds what that right lets them
     see."""
-    return _with(Rule(right, thing, langgraph=langgraph, token=token, ticket=ticket))
+    return _with(
+        Rule(
+            right,
+            thing,
+            langgraph=langgraph,
+            token=token,
+            ticket=ticket,
+            whole=whole,
+            deciding=deciding,
+        )
+    )
 
 
 def open_to_all(why: str, thing: Thing = Thing.SERVER) -> Callable[[F], F]:

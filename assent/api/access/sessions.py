@@ -7,7 +7,7 @@ With TLS its name begins with `__Host-`, so that no other host of the domain can
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -15,7 +15,7 @@ from fastapi import Request, Response
 from starlette.exceptions import HTTPException
 
 from assent.api.access.given import Given
-from assent.api.access.identity import Credential, Found, Identity, Kind
+from assent.api.access.identity import Credential, Found, Identity, Kind, signed_out
 from assent.api.access.keys import StoredKeys
 from assent.api.access.origins import READING, check_page
 from assent.api.access.recent import RecentRows
@@ -25,10 +25,13 @@ from assent.api.cors import Origins
 from assent.api.loopback import comes_from_loopback, is_loopback
 from assent.api.streams.requests import HANDSHAKE
 from assent.core.audit import Actor, Authentication
-from assent.core.errors import Conflict, Forbidden, Unavailable
+from assent.core.errors import Forbidden
 from assent.core.keys import same
 from assent.core.rows import Session
 from assent.runs.sessions import Sessions
+
+SESSION = "assent"
+"""The name of the cookie of a session."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,12 @@ class Cookie:
         self.set(request, response, "", 0)
 
     def _name(self, request: Request) -> str:
-        return f"__Host-{self.name}" if is_over_tls(request.scope) else self.name
+        return secure_name(self.name) if is_over_tls(request.scope) else self.name
+
+
+def secure_name(name: str) -> str:
+    """The name of the cookie over TLS. A browser takes it from this server alone."""
+    return f"__Host-{name}"
 
 
 def _cookies(request: Request) -> Iterator[tuple[str, str]]:
@@ -80,10 +88,11 @@ def _cookies(request: Request) -> Iterator[tuple[str, str]]:
             yield name, value
 
 
-class SignedIn:
+class BySession:
     """Knows people by the cookies of their sessions. What a session is worth is asked of the
     credential that it was begun with: one of the keys in the storage, a key of the settings, or a
-    token of one of the `providers`, by their names. `now` is a monotonic clock."""
+    token of one of the `providers`, each with the digest of what made a person of it. `now` is a
+    monotonic clock."""
 
     kind: Final[Kind] = "session"
 
@@ -95,7 +104,7 @@ class SignedIn:
         *,
         stored: StoredKeys,
         settings: KeysOfSettings,
-        providers: Collection[str] = (),
+        providers: Mapping[str, str] = {},
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.sessions = sessions
@@ -103,6 +112,7 @@ class SignedIn:
         self._origins = origins
         self._stored = stored
         self._settings = settings
+        self._marks = {name: self._mark(name) for name in settings.keys}
         self._providers = providers
         self._rows: RecentRows[Session] = RecentRows(sessions.read, now)
 
@@ -124,15 +134,39 @@ class SignedIn:
         await self._note(row)
         return found
 
+    def shown(self, request: Request) -> str:
+        """The text that the request shows of a session, good or not; empty if it shows none."""
+        return " ".join(self.cookie.values(request))
+
     async def renew(self, identity: Identity) -> Found | None:
         row = await self._rows.get(identity.credential.id)
         return None if row is None else await self.by_row(row)
 
+    async def shown_by(self, identity: Identity) -> Credential:
+        """The credential that somebody has shown: of a session, the key that it was begun with.
+        What they showed at a provider is good here for as long as the session. Raises 401."""
+        if identity.credential.kind != self.kind:
+            return identity.credential
+        row = await self._rows.get(identity.credential.id)
+        by = None if row is None else await self._by_credential(row)
+        if by is None:
+            raise signed_out()
+        return identity.credential if by.credential.kind == "token" else by.credential
+
     def credential_of(self, found: Found) -> str:
         """The name of the credential that somebody signs in with, by which the session finds it
-        again. It changes with the secret of a key of the settings."""
+        again. It changes with the secret of a key of the settings, and with what the settings make
+        of a provider's tokens."""
         kind, id = found.credential.kind, found.credential.id
-        return f"{kind}:{self._mark(id)}" if kind == self._settings.kind else f"{kind}:{id}"
+        if kind == self._settings.kind:
+            return f"{kind}:{self._marks[id]}"
+        return f"{kind}:{self._providers[id]}:{id}" if kind == "token" else f"{kind}:{id}"
+
+    @staticmethod
+    def provider_of(row: Session) -> str:
+        """The section of the provider where the session was begun; empty for none."""
+        kind, _, id = row.credential.partition(":")
+        return id.partition(":")[2] if kind == "token" else ""
 
     async def end(self, session_id: str, by: Actor) -> None:
         """End the session: its cookie is good for nothing any more."""
@@ -171,9 +205,10 @@ class SignedIn:
             return await self._stored.by_id(id)
         if kind == self._settings.kind:
             name = id.partition(":")[2]
-            is_same = name in self._settings.keys and same(id, self._mark(name))
+            is_same = same(id, self._marks.get(name, ""))
             return self._settings.found(name) if is_same else None
-        return _by_token(row, id) if id in self._providers else None
+        reading, _, section = id.partition(":")
+        return _by_token(row, section) if self._providers.get(section) == reading else None
 
     def _mark(self, name: str) -> str:
         """The name of a key of the settings, behind what shows that its secret is the same."""
@@ -195,17 +230,9 @@ class SignedIn:
     async def _note(self, row: Session) -> None:
         """Note that the session is used, once a minute at most."""
         now = self.sessions.clock.now()
-        if abs(now - row.seen_at) < self.sessions.noted_after():
-            return
-        # Before it is stored, so that of many requests at once one stores it.
-        noted = replace(row, seen_at=now)
-        if not self._rows.swap(row.session_id, row, noted):
-            return
-        try:
-            self._rows.swap(row.session_id, noted, await self.sessions.use(row))
-        except (Conflict, Unavailable):
-            # It has changed meanwhile; or nothing can be stored, and whoever only reads goes on.
-            self._rows.drop(row.session_id)
+        if abs(now - row.seen_at) >= self.sessions.noted_after():
+            noted = replace(row, seen_at=now)
+            await self._rows.note(row.session_id, row, noted, self.sessions.use)
 
 
 def _by_token(row: Session, section: str) -> Found:

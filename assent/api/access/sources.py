@@ -70,7 +70,8 @@ class AppAround:
         return found
 
     async def renew(self, identity: Identity) -> Found | None:
-        return still(identity)
+        # Their app is asked anew with each request.
+        return identity.as_found()
 
 
 def identifying(auth: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, None]]:
@@ -85,21 +86,6 @@ def identifying(auth: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, N
         request.scope[BY_APP] = found_there
 
     return identify
-
-
-def still(identity: Identity) -> Found:
-    """The person as they were known: their app is asked anew with each request."""
-    return Found(
-        identity.owner.name,
-        identity.authentication,
-        identity.credential,
-        tenant=identity.owner.tenant,
-        roles=identity.roles,
-        known=identity.known,
-        known_to=identity.known_to,
-        only_these_roles=True,
-        takes_defaults=False,
-    )
 
 
 OWN_FIELDS = ("identity", "assent_roles", "assent_tenant", "assent_known_to")
@@ -162,7 +148,7 @@ def _texts(source: str, said: Any, name: str) -> tuple[str, ...] | None:
 
 
 def _known(source: str, said: Any) -> JsonObject:
-    """What the app says of a person besides, as JSON. It is kept with their runs. Raises
+    """The rest of what the app says of a person, as JSON. It is kept with their runs. Raises
     `ConfigurationError` if it is too much."""
     if not isinstance(said, Mapping):
         fields = {name: getattr(said, name, None) for name in ("display_name", "permissions")}

@@ -9,22 +9,20 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final
 
-import structlog
 from fastapi import Request
 
 from assent.api.access.given import Given
 from assent.api.access.identity import Credential, Found, Identity, Kind, Source, not_known
-from assent.api.context import own_path_of
+from assent.api.paths import own_path_of
 from assent.core.access import Owner, approves_of, rights_of
 from assent.core.audit import Authentication
 from assent.core.clock import Clock, time_text
-from assent.core.errors import Conflict, Tampered
+from assent.core.errors import Conflict
 from assent.core.json import Json
-from assent.core.keys import TICKET, Pepper, Random, is_secret, new_secret, same
+from assent.core.keys import TICKET, Pepper, Random, is_secret, new_secret
 from assent.core.rows import Ticket
+from assent.runs.proofs import proven
 from assent.storage.base import Change, Storage
-
-log = structlog.get_logger(__name__)
 
 USE = "ticket"
 """The use by which macs and proofs of tickets differ from those of other secrets."""
@@ -100,12 +98,8 @@ class ByTicket:
         """The ticket, which is removed; None if it is good for nothing."""
         if not is_secret(text, TICKET):
             return None
-        try:
-            row = await self.storage.ticket(self.pepper.mac(USE, text))
-        except Tampered as error:
-            log.error("a stored value was tampered with", **error.details)
-            return None
-        if row is None or not same(self._proof(row), row.proof):
+        row = await proven(self.storage.ticket(self.pepper.mac(USE, text)), self._proof)
+        if row is None:
             return None
         is_for_this = (row.path, row.transport) == (path, transport)
         if not is_for_this or self.clock.now() >= row.expires_at:

@@ -7,11 +7,10 @@ for this server, and while it lasts. Of any other it is said that it is none, an
 from __future__ import annotations
 
 import hashlib
-import hmac
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -27,6 +26,7 @@ from assent.core.audit import Authentication
 from assent.core.clock import Clock
 from assent.core.errors import Forbidden
 from assent.core.json import Json, JsonObject
+from assent.core.keys import same
 from assent.core.names import is_tenant, why_no_name
 from assent.core.remembered import Remembered
 from assent.notify.reaching import Reach
@@ -46,14 +46,24 @@ class BadToken(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """What a verified token says of a person, in the words of this server. `claims` are its own."""
+    """A person as a verified token describes them, in the words of this server."""
 
-    issuer: Issuer
     name: str
     roles: tuple[str, ...]
     tenant: str | None
     expires_at: datetime
-    claims: Mapping[str, Json] = field(repr=False)
+
+    def found(self, credential: Credential) -> Found:
+        """The person, as they are known by this credential. Whom the issuer gives no role that the
+        operator knows has none."""
+        return Found(
+            self.name,
+            Authentication.TOKEN,
+            credential,
+            tenant=self.tenant,
+            roles=self.roles,
+            takes_defaults=False,
+        )
 
 
 class Tokens:
@@ -68,6 +78,7 @@ class Tokens:
         self._clock = clock
         self._now = now
         self._remembered: Remembered[tuple[Claimed, float]] = Remembered(MOST_REMEMBERED)
+        """The content of tokens, by their digests, and until when it is not asked again."""
 
     @classmethod
     @asynccontextmanager
@@ -103,26 +114,29 @@ class Tokens:
         named = claims.get("iss")
         return self._by_claim.get(named) if isinstance(named, str) else None
 
+    def verified(self, text: str) -> Claimed | None:
+        """The content of the token, if it was verified a moment ago."""
+        remembered = self._remembered.get(_digest(text))
+        return remembered[0] if remembered is not None and self._now() < remembered[1] else None
+
     async def verify(self, issuer: Issuer, text: str) -> Claimed:
-        """What the issuer's token says, if it is for this server. Raises `BadToken`, `Forbidden` if
-        it names a person who may not be here, and `Unavailable`."""
-        digest = hashlib.sha256(text.encode()).digest()
-        remembered = self._remembered.get(digest)
-        if remembered is not None and self._now() < remembered[1]:
-            return remembered[0]
+        """The content of the issuer's token, if it is for this server. Raises `BadToken`,
+        `Forbidden` if it names a person who may not be here, and `Unavailable`."""
+        if (verified := self.verified(text)) is not None:
+            return verified
         claims = await self._claims(issuer, text, issuer.audience)
         claimed = _read(issuer, claims)
         left = (claimed.expires_at - self._clock.now()).total_seconds()
         until = self._now() + min(left, REMEMBERED_SECONDS)
-        self._remembered.put(digest, (claimed, until))
+        self._remembered.put(_digest(text), (claimed, until))
         return claimed
 
     async def verify_sign_in(self, issuer: Issuer, text: str, nonce: str) -> Claimed:
-        """What an ID token says that the issuer gave for a sign-in of ours, which had this nonce.
-        Raises as `verify` does."""
+        """The content of an ID token that the issuer gave for a sign-in of ours, which had this
+        nonce. Raises as `verify` does."""
         claims = await self._claims(issuer, text, issuer.client_id)
         given = claims.get("nonce")
-        if not isinstance(given, str) or not hmac.compare_digest(given.encode(), nonce.encode()):
+        if not isinstance(given, str) or not same(given, nonce):
             raise BadToken("The token was given for another sign-in.")
         for_several = isinstance(claims["aud"], list) and len(claims["aud"]) > 1
         if claims.get("azp", None if for_several else issuer.client_id) != issuer.client_id:
@@ -167,7 +181,11 @@ class Tokens:
 
 
 _NO_TOKEN = (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError)
-"""What PyJWT raises for texts that are no tokens: besides its own errors, those of odd values."""
+"""The errors of PyJWT for texts that are no tokens: besides its own, those of odd values."""
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _none_of(issuer: Issuer) -> BadToken:
@@ -178,7 +196,7 @@ def _none_of(issuer: Issuer) -> BadToken:
 
 
 @dataclass(frozen=True, slots=True)
-class OfIssuers:
+class ByToken:
     """Knows people by the `tokens` of issuers."""
 
     tokens: Tokens
@@ -186,38 +204,26 @@ class OfIssuers:
     kind: Final[Kind] = "token"
 
     async def find(self, given: Given | None, request: Request) -> Found | None:
-        issuer = self.tokens.issuer_of(given.text) if given is not None else None
-        if given is None or issuer is None:
+        if given is None:
             return None
-        try:
-            claimed = await self.tokens.verify(issuer, given.text)
-        except BadToken as error:
-            raise not_known(str(error)) from None
-        digest = hashlib.sha256(given.text.encode()).hexdigest()
-        return Found(
-            claimed.name,
-            Authentication.TOKEN,
-            Credential("token", digest, claimed.expires_at),
-            tenant=claimed.tenant,
-            roles=claimed.roles,
-            takes_defaults=False,
-        )
+        claimed = self.tokens.verified(given.text)
+        if claimed is None:
+            issuer = self.tokens.issuer_of(given.text)
+            if issuer is None:
+                return None
+            try:
+                claimed = await self.tokens.verify(issuer, given.text)
+            except BadToken as error:
+                raise not_known(str(error)) from None
+        credential = Credential(self.kind, _digest(given.text), claimed.expires_at)
+        return claimed.found(credential)
 
     async def renew(self, identity: Identity) -> Found | None:
         # What a token says holds until it ends, and nobody but its issuer could take it back.
         expires_at = identity.credential.expires_at
         if expires_at is None or expires_at <= self.clock.now():
             return None
-        return Found(
-            identity.owner.name,
-            identity.authentication,
-            identity.credential,
-            tenant=identity.owner.tenant,
-            roles=identity.roles,
-            known_to=identity.known_to,
-            only_these_roles=True,
-            takes_defaults=False,
-        )
+        return identity.as_found()
 
 
 # ── reading ───────────────────────────────────────────────────────────────────────────────────────
@@ -225,12 +231,10 @@ class OfIssuers:
 
 def _read(issuer: Issuer, claims: JsonObject) -> Claimed:
     return Claimed(
-        issuer=issuer,
         name=_name(issuer, claims),
         roles=_roles(issuer, claims),
         tenant=_tenant(issuer, claims),
         expires_at=_expires_at(issuer, claims),
-        claims=claims,
     )
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from msgspec import Struct
+import msgspec
+from msgspec import Raw, Struct
 
 from assent.api.dialects.positions import Position
 from assent.storage.base import LogEntry
@@ -21,6 +22,27 @@ class Frame(Struct, frozen=True, gc=False):
     id: str
     event: str
     data: bytes
+
+
+STATE = "~state"
+"""The type of an entry that no log has: a checkpoint together with the state that it names, or a
+run that goes on and the state that it has found, for dialects that show states
+(`streams/states.py`)."""
+
+
+class StateEntry(Struct, frozen=True, gc=False):
+    """The body of such an entry: the event, and the state as `GET
+    /threads/{id}/state/{checkpoint_id}` shows it, both as JSON."""
+
+    event: Raw
+    state: Raw
+
+    def encoded(self) -> bytes:
+        """The body as bytes."""
+        return msgspec.json.encode(self)
+
+
+read_state_entry = msgspec.json.Decoder(StateEntry).decode
 
 
 Fold = Callable[[LogEntry], Sequence[Frame]]

@@ -11,7 +11,6 @@ from fastapi import Query, Request, Response
 from assent.api.access.refusals import refuse
 from assent.api.access.rules import Thing, may
 from assent.api.answers import answers, refuses, streams_events
-from assent.api.context import prefix_of
 from assent.api.decision_bodies import ApprovalAnswer
 from assent.api.deps import (
     AdmittedIfStreaming,
@@ -25,6 +24,7 @@ from assent.api.dialects.native import FEED
 from assent.api.event_query import TheReading
 from assent.api.idempotency import TheKey
 from assent.api.outcomes import decided_response, sees_thread
+from assent.api.paths import prefix_of
 from assent.api.problems import status_of
 from assent.api.responses import json_response, page_response
 from assent.api.routing import router_of

@@ -10,12 +10,13 @@ from fastapi import Query, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.responses import StreamingResponse
 
+from assent.api.access.authorizing import check_still
 from assent.api.access.headers import NO_PAGE
 from assent.api.access.rules import Thing, may
 from assent.api.answers import WHATEVER, answers, refuses
-from assent.api.context import url
 from assent.api.deps import TheActor, TheRuns
 from assent.api.limits import FILE_BODY
+from assent.api.paths import url
 from assent.api.responses import json_response
 from assent.api.routing import router_of, takes
 from assent.api.shapes.server import FileView
@@ -59,6 +60,13 @@ async def _begun(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     return again()
 
 
+async def _body(request: Request) -> AsyncIterator[bytes]:
+    """The body. Raises 401 or 403 if whoever sends it may not any more once it has come."""
+    async for chunk in request.stream():
+        yield chunk
+    await check_still(request)
+
+
 FileName = Annotated[str, Query(max_length=MAX_NAME_CHARACTERS)]
 
 
@@ -80,7 +88,7 @@ async def upload(request: Request, runs: TheRuns, by: TheActor, name: FileName =
             f"The file is larger than {uploads.limits.each:,} bytes. Nothing was changed. Send a "
             "smaller one, or raise ASSENT_MAX_UPLOAD_BYTES."
         )
-    row = await uploads.add(request.stream(), name=name, declared=declared or None, owner=by.owner)
+    row = await uploads.add(_body(request), name=name, declared=declared or None, owner=by.owner)
     location = url(request, f"/files/{row.file_id}")
     return json_response(_view(row), status=201, headers={"Location": location})
 

@@ -28,6 +28,8 @@ from assent.api.streams.reading import (
 from assent.api.streams.transport import Transport
 from assent.core.access import Right
 
+LANGGRAPH = ("threads", "read")
+
 router = router_of("human-input")
 
 SOCKET = "/ws/human-input/{execution_id}"
@@ -49,7 +51,7 @@ TheFollowed = Annotated[Followed, Depends(_followed)]
 
 
 @router.get(SOCKET, status_code=101)
-@may(Right.READ, Thing.EXECUTION, token=True, ticket=Transport.WEBSOCKET)
+@may(Right.READ, Thing.EXECUTION, langgraph=LANGGRAPH, token=True, ticket=Transport.WEBSOCKET)
 @opens_socket
 @refuses(404, 410, 426)
 async def open_human_input(
@@ -64,7 +66,7 @@ router.routes.append(WebSocketRoute(SOCKET, Handshake()))
 
 
 @router.get("/events/human-input/{execution_id}")
-@may(Right.READ, Thing.EXECUTION, token=True, ticket=Transport.SSE)
+@may(Right.READ, Thing.EXECUTION, langgraph=LANGGRAPH, token=True, ticket=Transport.SSE)
 @streams_frames
 @answers(None, 204, description="You have the last event")
 @refuses(410)
@@ -76,7 +78,7 @@ async def stream_human_input(
 
 
 @router.get("/poll/human-input/{execution_id}")
-@may(Right.READ, Thing.EXECUTION, token=True)
+@may(Right.READ, Thing.EXECUTION, langgraph=LANGGRAPH, token=True)
 @answers(ForeignEvents)
 @refuses(410)
 async def poll_human_input(

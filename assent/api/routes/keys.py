@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import datetime
 from typing import Annotated
 
 from fastapi import Query, Request, Response
@@ -14,11 +13,11 @@ from assent.api.access.rules import Thing, may
 from assent.api.answers import answers, refuses
 from assent.api.context import served, sign_ins_of
 from assent.api.deps import PageLimit, TheIdentity
-from assent.api.responses import json_response, page_response
+from assent.api.responses import NO_STORE, json_response, page_response
 from assent.api.routing import router_of
 from assent.api.schemas import KeyRequest
 from assent.api.shapes.signing import KeysPage, KeyView, MadeKeyView, RevokedKeysView
-from assent.api.streams.renewing import end_streams
+from assent.api.streams.renewing import withdraw
 from assent.core.access import Owner, Right, Role, role_of, roles_in_policies
 from assent.core.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from assent.core.json import JsonObject
@@ -27,8 +26,6 @@ from assent.runs.keys import key_to_json
 from assent.storage.base import Reads
 
 router = router_of("keys")
-
-NO_STORE = {"Cache-Control": "no-store"}
 
 MOST = 1_000
 """The most keys of one person, also counting those that are over, that requests can make."""
@@ -41,11 +38,13 @@ MOST = 1_000
 async def make_key(body: KeyRequest, request: Request, identity: TheIdentity) -> Response:
     """Make a key, for yourself or, as an admin, for somebody else. `key` in the answer is its text,
     which is shown this once. It has these roles alone; yours are the most that it can have, and one
-    for somebody else gives no right to approve."""
+    for somebody else gives no right to approve. It lasts no longer than the key, the token or the
+    login at a provider by which you ask."""
     sign_ins = sign_ins_of(request)
     keys = sign_ins.stored.keys
     owner = _named(request, body.person or identity.owner.name, identity)
     check_may_give(identity, owner, body.roles)
+    shown = await sign_ins.browsers.shown_by(identity)
     if len(await keys.of(owner)) >= MOST:
         raise Conflict(f"'{visible(owner.name)}' has {MOST:,} keys, also counting old ones.")
     made = await keys.make(
@@ -53,9 +52,10 @@ async def make_key(body: KeyRequest, request: Request, identity: TheIdentity) ->
         body.roles,
         identity.actor,
         made_by=(*identity.known_to, identity.owner.name)[0],
-        expires_at=_end(body.expires_at, identity),
+        expires_at=min(filter(None, (body.expires_at, shown.expires_at)), default=None),
         note=body.note,
         beside=sign_ins.settings.keys,
+        by_key=shown.id if shown.kind == "key" else None,
     )
     view = {"key": made.text, **key_to_json(made.row)}
     return json_response(view, status=201, headers=NO_STORE)
@@ -87,7 +87,7 @@ async def revoke_key(id: str, request: Request, identity: TheIdentity) -> Respon
     sign_ins = sign_ins_of(request)
     revoked = await sign_ins.stored.keys.revoke(id, identity.actor)
     sign_ins.forget_all()
-    await end_streams(request, Owner(revoked.person, revoked.tenant))
+    await withdraw(request, Owner(revoked.person, revoked.tenant))
     return json_response(key_to_json(revoked), headers=NO_STORE)
 
 
@@ -107,19 +107,17 @@ async def revoke_keys(
         raise Forbidden("Only an admin revokes the keys of others.")
     sign_ins = sign_ins_of(request)
     revoked, ended = await revoke_all(sign_ins, owner, identity)
-    await end_streams(request, owner)
+    await withdraw(request, owner)
     return json_response({"keys": revoked, "sessions": ended}, headers=NO_STORE)
 
 
 async def revoke_all(sign_ins: SignIns, owner: Owner, by: Identity) -> tuple[list[JsonObject], int]:
     """Revoke every key of the owner, and end their sessions: what was revoked, and how many
     ended."""
-    keys, sessions = sign_ins.stored.keys, sign_ins.browsers.sessions
-    good = [row for row in await keys.of(owner) if row.revoked_at is None]
-    revoked = [key_to_json(await keys.revoke(row.key_id, by.actor)) for row in good]
-    ended = await sessions.end_all(owner, by.actor)
+    revoked = await sign_ins.stored.keys.revoke_all(owner, by.actor)
+    ended = await sign_ins.browsers.sessions.end_all(owner, by.actor)
     sign_ins.forget_all()
-    return revoked, ended
+    return [*map(key_to_json, revoked)], ended
 
 
 # ── who may make what ─────────────────────────────────────────────────────────────────────────────
@@ -167,13 +165,6 @@ def _has(identity: Identity, role: str) -> bool:
     of, _, name = rest.partition(":")
     is_part = kind == Role.APPROVER and Role.APPROVER in identity.roles
     return is_part and (of == "tool" or (of == "role" and name in theirs))
-
-
-def _end(asked: datetime | None, identity: Identity) -> datetime | None:
-    """The time at which the key ends: a key that ends makes none that lasts longer."""
-    own = identity.credential.expires_at if identity.credential.kind == "key" else None
-    ends = [each for each in (asked, own) if each is not None]
-    return min(ends) if ends else None
 
 
 def _named(request: Request, name: str, identity: Identity) -> Owner:

@@ -29,15 +29,15 @@ from assent.api.link_page import (
     refusing_page,
 )
 from assent.api.problems import distrust
-from assent.api.responses import json_response
+from assent.api.responses import NO_STORE, json_response
 from assent.api.routing import JsonRoute, takes
 from assent.api.schemas import Body, Name
 from assent.api.shapes.approvals import LinkView
 from assent.approvals.decide import Verdict
 from assent.approvals.people import check_alone
-from assent.core.access import APPROVES_ALL, Right
+from assent.core.access import Right
 from assent.core.approval import Approval
-from assent.core.audit import LOCAL, Actor, Authentication
+from assent.core.audit import Authentication
 from assent.core.decisions import Approve, Decision, Reject, Respond
 from assent.core.errors import (
     AlreadyDecided,
@@ -134,7 +134,7 @@ async def create_link(
         "expires_at": link.expires_at,
         "decisions": link.decisions,
     }
-    return json_response(view, status=201, headers={"Cache-Control": "no-store"})
+    return json_response(view, status=201, headers=NO_STORE)
 
 
 @router.get(f"/links/{STYLE_FILE}")
@@ -154,6 +154,9 @@ async def show(token: str, request: Request) -> Response:
     runs = served(request).program
     try:
         link, approval = await _usable(token, request, runs)
+        recipient = await runs.approvals.recipient(link, approval)
+        if not recipient.approves.takes(approval):
+            raise Forbidden(f"'{recipient.name}' may not decide this any more.")
     except AssentError as error:
         return await _refused(error, runs)
     return asking_page(approval, link)
@@ -170,8 +173,9 @@ async def decide(token: str, request: Request) -> Response:
     the same page."""
     runs = served(request).program
     try:
-        given = await _form(request)
+        # First, since who has no link could send forms all the time.
         link, approval = await _usable(token, request, runs)
+        given = await _form(request)
         try:
             decision = _chosen(link, approval, given)
             decided = await _decide(request, runs, link, approval, decision)
@@ -200,7 +204,7 @@ async def _decide(
 ) -> Approval:
     verdict = Verdict(
         decisions={approval.approval_id: decision},
-        by=_recipient(link, approval),
+        by=await runs.approvals.recipient(link, approval),
         digests={approval.approval_id: link.digest},
         also=using(link, approval, runs.clock.now()),
     )
@@ -212,20 +216,8 @@ async def _decide(
     return next(each for each in outcome.approvals if each.approval_id == approval.approval_id)
 
 
-def _recipient(link: Link, approval: Approval) -> Actor:
-    """The person in whose name the link decides. Whoever made it for them has seen it too."""
-    makers = {link.created_by} - {"", LOCAL, link.recipient}
-    return Actor(
-        link.recipient,
-        Authentication.SIGNED_LINK,
-        tenant=approval.tenant,
-        approves=APPROVES_ALL,
-        known_to=tuple(makers),
-    )
-
-
 async def _usable(token: str, request: Request, runs: Runs) -> tuple[Link, Approval]:
-    with attempting(served(request).limiting, request, token, wrong=NotFound):
+    async with attempting(served(request).limiting, request, token, wrong=NotFound):
         link = await _key(request).find(runs.storage, token)
     approval = await runs.storage.approval(link.approval_id)
     if approval is None:

@@ -1,4 +1,4 @@
-"""Who asks: their name, and what they may do here."""
+"""People as they see themselves: their name, and what they may do here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from assent.api.access.identity import Identity
 from assent.api.access.rules import Thing, may
 from assent.api.answers import answers
 from assent.api.deps import TheIdentity
-from assent.api.responses import json_response
+from assent.api.responses import NO_STORE, json_response
 from assent.api.routing import router_of
 from assent.api.shapes.signing import MeView
 from assent.core.access import Right
@@ -24,7 +24,7 @@ async def me(request: Request, identity: TheIdentity) -> Response:
     """Your name, tenant and roles, what they let you do (`rights`), and on which approvals your
     word counts (`approves`). `expires_at` is when you have to show who you are again, if that is
     known."""
-    return json_response(me_view(identity), headers={"Cache-Control": "no-store"})
+    return json_response(me_view(identity), headers=NO_STORE)
 
 
 def me_view(identity: Identity) -> JsonObject:

@@ -18,7 +18,7 @@ router = router_of("server")
 
 
 @router.get("/metrics")
-@may(Right.WATCH, Thing.SERVER)
+@may(Right.WATCH, Thing.SERVER, whole=True)
 @answers(str, media_type=TEXT, description="The metrics, in the text form of Prometheus")
 async def show_metrics(request: Request) -> Response:
     """Numbers about the whole server, for Prometheus and what reads its form. They name agents and

@@ -31,6 +31,8 @@ from assent.core.access import Right
 from assent.core.events import decode
 from assent.core.progress import STEP_TYPES, Steps, Totals
 
+LANGGRAPH = ("threads", "read")
+
 router = router_of("progress")
 
 SOCKET = "/progress/{id}/ws"
@@ -56,7 +58,7 @@ TheFollowed = Annotated[Followed, Depends(_followed)]
 
 
 @router.get("/progress/{id}")
-@may(Right.READ, Thing.EXECUTION, ticket=Transport.SSE)
+@may(Right.READ, Thing.EXECUTION, langgraph=LANGGRAPH, ticket=Transport.SSE)
 @streams_frames
 @answers(None, 204, description="You have the last event")
 @refuses(410)
@@ -69,7 +71,7 @@ async def stream_progress(
 
 
 @router.get(SOCKET, status_code=101)
-@may(Right.READ, Thing.EXECUTION, ticket=Transport.WEBSOCKET)
+@may(Right.READ, Thing.EXECUTION, langgraph=LANGGRAPH, ticket=Transport.WEBSOCKET)
 @opens_socket
 @refuses(404, 410, 426)
 async def open_progress(
@@ -84,7 +86,7 @@ router.routes.append(WebSocketRoute(SOCKET, Handshake()))
 
 
 @router.get("/progress/{id}/summary")
-@may(Right.READ, Thing.EXECUTION)
+@may(Right.READ, Thing.EXECUTION, langgraph=LANGGRAPH)
 @answers(ProgressSummary)
 @refuses(410)
 async def summarize_progress(runs: TheRuns, found: TheFound) -> Response:

@@ -9,6 +9,7 @@ from fastapi import Query, Request, Response
 from pydantic import AfterValidator, Field
 from starlette.routing import WebSocketRoute
 
+from assent.api.access.project_auth import metadata_of
 from assent.api.access.rules import Thing, may
 from assent.api.answers import answers, opens_socket, refuses
 from assent.api.context import served
@@ -35,7 +36,7 @@ router = router_of("query")
 
 
 @router.get(PATH, status_code=101)
-@may(Right.RUN, Thing.SERVER, ticket=Transport.WEBSOCKET)
+@may(Right.RUN, Thing.SERVER, langgraph=("threads", "create_run"), ticket=Transport.WEBSOCKET)
 @opens_socket
 @refuses(404, 410, 426)
 async def open_query_socket(
@@ -51,7 +52,7 @@ async def open_query_socket(
     name = agent_for_queries(runs, agent)
     # What is asked then changes something, unlike the handshake.
     asked = replace(Asked.by(request), method="POST")
-    session = QuerySession(served(request), runs, by, name, asked)
+    session = QuerySession(served(request), runs, by, name, asked, metadata_of(request))
     return SocketStream(
         request,
         session.idle,

@@ -6,11 +6,11 @@ from fastapi import Request, Response
 
 from assent.api.access.rules import Thing, may
 from assent.api.answers import answers, refuses, streams_events
-from assent.api.context import prefix_of
 from assent.api.deps import Admitted, OfThread, PageLimit, TheActor, TheRuns
 from assent.api.dialects.native import NATIVE
 from assent.api.event_query import After, Named
 from assent.api.outcomes import cancelled_response, outcome_response, run_headers
+from assent.api.paths import prefix_of
 from assent.api.responses import json_response, page_response
 from assent.api.routing import router_of
 from assent.api.schemas import CancelRequest

@@ -6,10 +6,10 @@ from fastapi import Request, Response
 
 from assent.api.access.rules import Thing, may
 from assent.api.answers import answers, refuses
-from assent.api.context import url
 from assent.api.deps import PageLimit, TheActor, TheRuns
 from assent.api.idempotency import TheKey
 from assent.api.outcomes import started_response
+from assent.api.paths import url
 from assent.api.responses import json_response, page_response
 from assent.api.routing import router_of
 from assent.api.schemas import ScheduleChange, ScheduleRequest

@@ -17,21 +17,22 @@ from assent.api.access.tokens import BadToken
 from assent.api.answers import answers, refuses
 from assent.api.context import served, sign_ins_of
 from assent.api.deps import TheIdentity
-from assent.api.responses import json_response
+from assent.api.limits import JSON, BodyLimits
+from assent.api.responses import NO_STORE, json_response
 from assent.api.routes.me import me_view
-from assent.api.routing import router_of
+from assent.api.routing import router_of, takes
 from assent.api.schemas import SignInRequest
 from assent.api.shapes.signing import SignedInView, SignedOutView
-from assent.api.streams.renewing import end_streams
+from assent.api.streams.renewing import withdraw
 from assent.core.access import Right
-from assent.core.audit import Authentication
 from assent.core.errors import Conflict, InvalidRequest
 from assent.core.json import JsonObject
 from assent.runs.sessions import SignIn
 
 router = router_of("session")
 
-NO_STORE = {"Cache-Control": "no-store"}
+CREDENTIALS = BodyLimits(most=64 << 10, within=60.0, media_type=JSON)
+"""A key or a code is short, and who sends it may be anybody."""
 
 LOGIN_SECONDS = 600
 """The time in which a login at an identity provider has to be finished."""
@@ -41,6 +42,7 @@ LOGIN_SECONDS = 600
 @open_to_all("Who signs in is not known before.", Thing.SESSION)
 @answers(SignedInView)
 @refuses(401, 403, 404, 409)
+@takes(CREDENTIALS)
 async def sign_in(body: SignInRequest, request: Request) -> Response:
     """Sign in in this browser, with a key, or with the code of an identity provider: the answer,
     which is that of `GET /me`, sets a cookie. It is out of reach for scripts, and is sent by pages
@@ -49,11 +51,12 @@ async def sign_in(body: SignInRequest, request: Request) -> Response:
     check_page(request, served(request).origins)
     sign_ins.browsers.cookie.check(request)
     if body.key is not None:
-        with attempting(served(request).limiting, request, body.key):
+        async with attempting(served(request).limiting, request, body.key):
             found = await sign_ins.by_key(body.key, request)
         return await _signed_in(request, sign_ins, found)
-    login = _login_of(request, sign_ins)
-    found = await _by_code(body, sign_ins, login)
+    async with attempting(served(request).limiting, request, f"{body.state} {body.code}"):
+        login = _login_of(request, sign_ins)
+        found = await _by_code(body, sign_ins, login)
     response = await _signed_in(request, sign_ins, found, next=login.next)
     sign_ins.login.clear(request, response)
     return response
@@ -73,9 +76,9 @@ async def sign_out(request: Request, identity: TheIdentity) -> Response:
     browsers = sign_ins.browsers
     row = await browsers.sessions.read(identity.credential.id)
     await browsers.end(identity.credential.id, identity.actor)
-    await end_streams(request, identity.owner)
-    kind, _, section = row.credential.partition(":") if row is not None else ("", "", "")
-    page = await sign_ins.providers.end_page(section) if kind == "token" else None
+    await withdraw(request, identity.owner)
+    section = browsers.provider_of(row) if row is not None else ""
+    page = await sign_ins.providers.end_page(section) if section else None
     response = Response(status_code=204, headers=NO_STORE)
     if page is not None:
         response = json_response({"end_session": page}, headers=NO_STORE)
@@ -129,14 +132,7 @@ async def _by_code(body: SignInRequest, sign_ins: SignIns, login: Login) -> Foun
         )
     except BadToken as error:
         raise not_known(str(error)) from None
-    return Found(
-        claimed.name,
-        Authentication.TOKEN,
-        Credential("token", login.section),
-        tenant=claimed.tenant,
-        roles=claimed.roles,
-        takes_defaults=False,
-    )
+    return claimed.found(Credential("token", login.section))
 
 
 # ── the session ───────────────────────────────────────────────────────────────────────────────────

@@ -10,7 +10,7 @@ from fastapi import Depends, Path, Query, Request, Response
 
 from assent.api.access.rules import Thing, may
 from assent.api.answers import answers, refuses, streams_frames
-from assent.api.context import own_path_of, served, url
+from assent.api.context import served
 from assent.api.deps import Admitted, TheActor, TheRuns
 from assent.api.dialects.base import Past
 from assent.api.dialects.positions import Position, read_position
@@ -19,6 +19,7 @@ from assent.api.event_query import LastEventId, OnAPage
 from assent.api.executions import found_left
 from assent.api.idempotency import TheKey
 from assent.api.outcomes import after_start, readable_state
+from assent.api.paths import own_path_of, url
 from assent.api.responses import json_response
 from assent.api.routing import router_of
 from assent.api.schemas import THREAD_ID, ExecuteRequest, TaskRequest

@@ -8,21 +8,27 @@ from fastapi import Query, Request, Response
 
 from assent.api.access.rules import Thing, may
 from assent.api.answers import answers, refuses
-from assent.api.context import url
-from assent.api.deps import PageLimit, TheActor, TheRuns, ThreadPath
+from assent.api.deps import (
+    PageLimit,
+    TheActor,
+    TheRuns,
+    TheRunsBy,
+    ThreadPath,
+)
 from assent.api.idempotency import TheKey
+from assent.api.langgraph_runs import begin, run_of
 from assent.api.langgraph_shapes import (
     LangGraphStatus,
     ThreadRunRequest,
     langgraph_run_view,
     statuses_of,
 )
-from assent.api.outcomes import due_after, run_headers
+from assent.api.outcomes import run_headers
+from assent.api.paths import url
 from assent.api.responses import json_response
 from assent.api.routing import router_of
 from assent.api.shapes.runs import ThreadRunView
 from assent.core.access import Right
-from assent.core.errors import NotFound
 from assent.core.rows import Run, RunStatus
 from assent.storage.base import Storage
 
@@ -33,27 +39,24 @@ MOST_LEFT_OUT = 10_000
 
 
 @router.post("/threads/{id}/runs")
-@may(Right.RUN, Thing.THREAD, langgraph=("threads", "create_run"))
+@may(Right.RUN, Thing.THREAD, langgraph=("threads", "create_run"), deciding=True)
 @answers(ThreadRunView, location=True)
-@refuses(409)
+@refuses(409, 410)
 async def start_run(
     id: ThreadPath,
     body: ThreadRunRequest,
     request: Request,
-    runs: TheRuns,
+    runs_by: TheRunsBy,
     by: TheActor,
     key: TheKey,
 ) -> Response:
     """Start a run in the background with the graph's own `input`, now or in `after_seconds`. `POST
     /agent/runs` takes messages, and more options.
 
-    The run is durable when this responds.
+    Or decide what the thread waits for, with a `command`: the run is the one that goes on, or the
+    paused one while others must agree. The run is durable when this responds.
     """
-    if body.if_not_exists == "reject":
-        await runs.thread(id)
-    due_at = due_after(runs, body.after_seconds)
-    submission = body.submission(by, id, runs.agents, due_at=due_at, key=key)
-    run = (await runs.submit(submission)).run
+    run = (await begin(runs_by, id, body, by, key)).run
     place = url(request, f"/threads/{id}/runs/{run.run_id}")
     # A client of LangGraph's does not read the body of a 202.
     headers = {**run_headers(run), "Location": place, "Content-Location": place}
@@ -105,7 +108,4 @@ async def _newest(
 @answers(ThreadRunView)
 async def get_run(id: ThreadPath, run_id: str, runs: TheRuns, by: TheActor) -> Response:
     """One run of the thread. `GET /runs/{id}` says more of it."""
-    run = await runs.run(run_id)
-    if run.thread_id != id:
-        raise NotFound(f"The thread '{id}' has no run '{run_id}'.")
-    return json_response(langgraph_run_view(run))
+    return json_response(langgraph_run_view(await run_of(runs, id, run_id)))

@@ -8,7 +8,6 @@ from fastapi import Path, Query, Request, Response
 
 from assent.api.access.rules import Thing, may
 from assent.api.answers import answers, refuses, streams_events
-from assent.api.context import url
 from assent.api.decision_bodies import ThreadAnswer
 from assent.api.deps import (
     AdmittedIfStreaming,
@@ -22,8 +21,6 @@ from assent.api.dialects.native import NATIVE
 from assent.api.event_query import TheReading
 from assent.api.idempotency import TheKey
 from assent.api.langgraph_shapes import (
-    NOTHING,
-    Content,
     HistoryRequest,
     StateChange,
     ThreadChange,
@@ -37,10 +34,10 @@ from assent.api.outcomes import (
     cancelled_response,
     carried_out,
     decided_response,
-    readable_state,
     run_headers,
     sees_thread,
 )
+from assent.api.paths import url
 from assent.api.responses import json_response, page_response
 from assent.api.routing import router_of
 from assent.api.schemas import CancelRequest, CheckpointId, ForkRequest
@@ -50,10 +47,11 @@ from assent.api.shapes.runs import CancelledRuns
 from assent.api.shapes.threads import StateView, ThreadsPage, ThreadView, WrittenState
 from assent.api.streams.reading import events_response
 from assent.api.streams.transport import Transport
+from assent.api.thread_views import state_views, whole_thread_view
 from assent.approvals.decide import Verdict
 from assent.core.access import Right
 from assent.core.audit import Actor
-from assent.core.errors import Conflict, Tampered
+from assent.core.errors import Conflict
 from assent.core.rows import Thread, ThreadStatus
 from assent.runs.follow import wait_for_run
 from assent.runs.service import Runs
@@ -106,26 +104,8 @@ async def get_thread(id: ThreadPath, runs: TheRuns, by: TheActor) -> Response:
 async def _thread_response(
     runs: Runs, thread: Thread, *, status: int = 200, headers: dict[str, str] | None = None
 ) -> Response:
-    content = NOTHING
-    if thread.tampered is None:
-        try:
-            content = await _content(runs, thread)
-        except Tampered as error:
-            await runs.distrust(thread.thread_id, error)
-            thread = await runs.thread(thread.thread_id)
-    view = thread_view(thread, content, runs.approvals.people)
+    view = await whole_thread_view(runs, thread)
     return json_response(view, status=status, headers=headers)
-
-
-async def _content(runs: Runs, thread: Thread) -> Content:
-    failed = None
-    if thread.status is ThreadStatus.ERROR and thread.run_id is not None:
-        failed = await runs.storage.run(thread.run_id)
-    return Content(
-        state=await readable_state(runs, thread),
-        approvals=await runs.approvals.pending(thread),
-        error=failed.error if failed else None,
-    )
 
 
 @router.patch("/threads/{id}")
@@ -165,7 +145,10 @@ async def get_state(
     of the graphs that they are."""
     thread = await runs.thread(id)
     state = await runs.state(thread, checkpoint_id, subgraphs=subgraphs)
-    pending = [] if checkpoint_id else await runs.approvals.pending(thread)
+    if checkpoint_id:
+        (view,) = await state_views(runs, thread, [state])
+        return json_response(view)
+    pending = await runs.approvals.pending(thread)
     return json_response(state_view(state, pending, runs.approvals.people))
 
 
@@ -220,7 +203,9 @@ async def get_state_at(
 ) -> Response:
     """The thread's state at a checkpoint."""
     thread = await runs.thread(id)
-    return json_response(state_view(await runs.state(thread, checkpoint_id, subgraphs=subgraphs)))
+    state = await runs.state(thread, checkpoint_id, subgraphs=subgraphs)
+    (view,) = await state_views(runs, thread, [state])
+    return json_response(view)
 
 
 @router.get("/threads/{id}/history")
@@ -234,8 +219,9 @@ async def get_history(
     before: str | None = None,
 ) -> Response:
     """The states that the thread has been in, newest first; `before` is a checkpoint id."""
-    states = await runs.history(await runs.thread(id), limit=limit, before=before)
-    return json_response(list(map(state_view, states)))
+    thread = await runs.thread(id)
+    states = await runs.history(thread, limit=limit, before=before)
+    return json_response(await state_views(runs, thread, states))
 
 
 @router.post("/threads/{id}/history")
@@ -246,13 +232,11 @@ async def search_history(
 ) -> Response:
     """The states that the thread has been in, newest first."""
     body = body or HistoryRequest()
+    thread = await runs.thread(id)
     states = await runs.history(
-        await runs.thread(id),
-        limit=body.limit,
-        before=body.before_id,
-        metadata=body.metadata,
+        thread, limit=body.limit, before=body.before_id, metadata=body.metadata
     )
-    return json_response(list(map(state_view, states)))
+    return json_response(await state_views(runs, thread, states))
 
 
 @router.get("/threads/{id}/events")

@@ -8,7 +8,7 @@ from assent.api.access.rules import Thing, may
 from assent.api.answers import answers, refuses
 from assent.api.context import sign_ins_of
 from assent.api.deps import TheIdentity
-from assent.api.responses import json_response
+from assent.api.responses import NO_STORE, json_response
 from assent.api.routing import router_of
 from assent.api.schemas import TicketRequest
 from assent.api.shapes.signing import TicketView
@@ -32,4 +32,4 @@ async def take_ticket(body: TicketRequest, request: Request, by: TheIdentity) ->
         )
     made = await sign_ins_of(request).tickets.make(by, body.path, body.transport)
     view = {"ticket": made.text, "expires_at": made.row.expires_at}
-    return json_response(view, status=201, headers={"Cache-Control": "no-store"})
+    return json_response(view, status=201, headers=NO_STORE)

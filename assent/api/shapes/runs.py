@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NotRequired, TypedDict
+from typing import Annotated, NotRequired, TypedDict
+
+from msgspec import Meta
 
 from assent.api.langgraph_shapes import LangGraphStatus
 from assent.api.shapes.approvals import ApprovalView
@@ -78,6 +80,11 @@ class ThreadRunView(TypedDict):
     multitask_strategy: str
 
 
+ValuesAfter = Annotated[
+    Json, Meta(description="The values of the thread, and `__interrupt__`; or `__error__`")
+]
+
+
 class ScheduleView(TypedDict):
     """A schedule, and the input that it gives its agent."""
 
@@ -98,6 +105,7 @@ class ScheduleView(TypedDict):
     last_at: Time | None
     last_run_id: str | None
     last_error: str | None
+    ends_at: Time | None
     message: Json
     input: NotRequired[Json]
     context: NotRequired[JsonObject]

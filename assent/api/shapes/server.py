@@ -20,6 +20,22 @@ class Health(TypedDict):
     version: str
 
 
+class InfoView(TypedDict):
+    """What LangGraph's clients ask a server first. Of the `flags`, those that are false are of
+    things that only LangSmith has."""
+
+    version: str
+    langgraph_py_version: str
+    flags: dict[str, bool]
+    host: JsonObject
+
+
+class Ok(TypedDict):
+    """The server can take requests."""
+
+    ok: bool
+
+
 class ToolOfAgent(TypedDict):
     """A tool, and whether people must agree to its calls."""
 

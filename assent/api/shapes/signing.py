@@ -1,4 +1,4 @@
-"""Who asks, and their keys."""
+"""People as they see themselves, their keys, and their tickets."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class TicketView(TypedDict):
 
 
 class RevokedKeysView(TypedDict):
-    """What was revoked of one person: their keys, and the number of their sessions."""
+    """Everything that was revoked of one person: their keys, and the number of their sessions."""
 
     keys: list[KeyView]
     sessions: int

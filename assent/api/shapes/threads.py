@@ -11,7 +11,8 @@ from assent.core.rows import ThreadStatus
 
 
 class InterruptView(TypedDict):
-    """A question that a graph asked with `interrupt()`."""
+    """A question that a graph asked with `interrupt()`; or all else that a pause asks, as a
+    `HITLRequest` of langchain's."""
 
     id: str
     value: Json
@@ -33,6 +34,29 @@ class ThreadView(TypedDict):
     interrupts: dict[str, list[InterruptView]]
     error: ErrorView | None
     approvals: list[ApprovalView]
+
+
+class FoundThread(TypedDict, total=False):
+    """A thread that was found, with the fields that were selected."""
+
+    thread_id: str
+    owner: str
+    created_at: Time
+    updated_at: Time
+    state_updated_at: Time
+    metadata: JsonObject
+    status: ThreadStatus
+    config: JsonObject
+    values: Json
+    interrupts: dict[str, list[InterruptView]]
+    error: ErrorView | None
+    approvals: list[ApprovalView]
+
+
+class PrunedThreads(TypedDict):
+    """The number of threads that were removed, or of whose states some were."""
+
+    pruned_count: int
 
 
 class ThreadsPage(TypedDict):

@@ -11,8 +11,8 @@ import msgspec
 from starlette.types import ASGIApp, Message, Scope, Send
 
 from assent.api.access.given import KEY_PROTOCOL
-from assent.api.access.identity import IDENTITY, SENDER_IN_SCOPE, Identity
-from assent.api.context import inner_prefix
+from assent.api.access.identity import ASKED_ANEW, IDENTITY, SENDER_IN_SCOPE, Identity
+from assent.api.paths import inner_prefix
 from assent.api.streams.later import LATER, Loop
 from assent.core.json import Json, encode_json
 
@@ -96,12 +96,12 @@ class Requests:
         return Reply(response.status, response.json())
 
     async def get(self, path: str) -> Reply:
-        """The response to a GET of this path of the server."""
+        """The response to a GET of this path of the server, which the server itself asks for."""
         whole = self._prefix + path
         given = self._scope["headers"]
         kept = [each for each in given if not _is_of_handshake(each[0].lower())]
         headers = [*kept, (b"accept", b"application/json")]
-        raw = {"raw_path": quote(whole).encode(), "query_string": b""}
+        raw = {"raw_path": quote(whole).encode(), "query_string": b"", ASKED_ANEW: True}
         scope = self._http("GET", path=whole, headers=headers, **raw)
         response = _Response()
         await self._app(scope, _Body(b""), response)

@@ -11,8 +11,9 @@ from fastapi import Request
 from starlette.types import Message, Scope, Send
 
 from assent.api.access.identity import IDENTITY, Identity
-from assent.api.context import inner_prefix, served
+from assent.api.context import served
 from assent.api.dialects.base import Dialect
+from assent.api.paths import inner_prefix
 from assent.api.streams.connections import (
     PLACE,
     READER,

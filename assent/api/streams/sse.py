@@ -7,7 +7,7 @@ then nothing of the routing is kept for as long as the stream is open.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from datetime import datetime
 
@@ -31,6 +31,9 @@ RETRY_MS = 1000
 """The time after which a browser asks again."""
 
 BEGIN = b": assent\nretry: %d\n\n" % RETRY_MS
+BARE_BEGIN = b": assent\n\n"
+"""For clients that take any field for an event, as LangGraph's do."""
+
 PING = Heartbeat(b": ping\n\n", b"8\r\n: ping\n\n\r\n")
 SIGNED_OUT = "signed-out"
 """The reason of the end of a stream whose reader may not read it any more."""
@@ -40,10 +43,15 @@ END = b": end\n"
 id, so a client's last one stays."""
 
 
+WhenGone = Callable[[], Awaitable[None]]
+"""Done once a client has gone before its response was over."""
+
+
 class EventStream(Response):
     """A log as Server-Sent Events: `id: <seq>` and `data: {json}`, in lines that end in LF. `named`
     adds `event: <type>`. `batches` are those of the `following`, unless they are given. Signs of
-    life and the end are the dialect's, if it has its own."""
+    life and the end are the dialect's, if it has its own. `begin` comes before all events. A client
+    that leaves before the end, and not because the server stops, has `when_gone` done."""
 
     media_type = "text/event-stream"
 
@@ -55,14 +63,18 @@ class EventStream(Response):
         *,
         dialect: Dialect,
         named: bool = False,
+        begin: bytes = BEGIN,
         headers: Mapping[str, str] = {},
+        when_gone: WhenGone | None = None,
     ) -> None:
         framing = named_sse if named else sse
         now = served(request).connections.clock.now
         heartbeat = PING if dialect.heartbeat(now()) is None else _beating(dialect, framing, now)
         connection = connection_of(request, following, Transport.SSE, dialect, framing, heartbeat)
         self._outlet = Outlet(request, connection)
+        self._begin = begin
         self._batches = following.batches() if batches is None else batches
+        self._when_gone = when_gone
         self.status_code = 200
         self.background = None
         self.init_headers(
@@ -98,7 +110,10 @@ class EventStream(Response):
                 # Without its last chunk the server closes the connection, and the client returns.
                 following.stop()
             finally:
+                has_gone = gone.done()
                 gone.cancel()
+            if has_gone and self._when_gone is not None and following.ended != "stopping":
+                await self._when_gone()
 
     async def _send_all(self) -> str:
         """Send what there is until the end, and return the reason of that."""
@@ -125,7 +140,7 @@ class EventStream(Response):
     async def _send_batches(self, batches: Batches) -> None:
         connection = self._outlet.connection
         encoder = connection.encoder
-        await self._put(BEGIN)
+        await self._put(self._begin)
         async for entries in batches:
             while connection.aside:
                 await self._put(connection.aside.popleft())

@@ -9,6 +9,7 @@ import sys
 from http import HTTPStatus
 from typing import Any
 
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -18,6 +19,7 @@ from websockets.http11 import Request
 from assent.api.answers import PROBLEM
 from assent.api.problems import problem_body
 from assent.api.streams.handshake import DENIAL
+from assent.api.streams.portions import Portions
 from assent.api.streams.requests import HANDSHAKE
 from assent.api.streams.sending import WIRE
 from assent.core.json import encode_json
@@ -32,6 +34,10 @@ to twice as large."""
 
 MOST_FIELDS = 100
 """The most fields of a head and its trailers."""
+
+PIECE_BYTES = 4096
+FRAMES_BYTES = 1024
+"""What is read of HTTP, and of a WebSocket, before parts are counted (`Portions`)."""
 
 MOST_FRAGMENTS = 1000
 """Fragments of a message that are held by themselves. Then they are joined, since each takes some
@@ -62,6 +68,23 @@ TOO_LARGE = _refusal(
 
 MALFORMED = _refusal(HTTPStatus.BAD_REQUEST, "This is no request of HTTP/1.1.")
 
+NO_HANDSHAKE = _refusal(
+    HTTPStatus.BAD_REQUEST,
+    "This opens no WebSocket: a handshake has no body, and no line of 8 KiB and more.",
+)
+
+
+class _Flow(FlowControl):
+    """uvicorn's, which has the protocol read what it holds before more comes. It knows the protocol
+    by its transport: two that refer to each other would need the garbage collector."""
+
+    def resume_reading(self) -> None:
+        if self.read_paused:
+            self.read_paused = False
+            protocol = self._transport.get_protocol()
+            assert isinstance(protocol, HttpProtocol)
+            protocol.go_on()
+
 
 class HttpProtocol(HttpToolsProtocol):
     """HTTP, with the transport in each request's scope.
@@ -71,6 +94,9 @@ class HttpProtocol(HttpToolsProtocol):
     ever, and hold the connection with all that it is sent. The parser joins what it has of a field
     with each piece that comes, at a cost that grows with the square, so it is given no more of a
     head than that may have. The rest of a body that was answered already has that time, too.
+
+    Whatever comes is read in portions, and nothing of it while the app has not taken what was read
+    before, or while another request waits behind the one that is being answered.
     """
 
     head_seconds = 15.0
@@ -85,26 +111,59 @@ class HttpProtocol(HttpToolsProtocol):
         self._fields = 0
         self._refusal = MALFORMED
         self._running: RequestResponseCycle | None = None
+        self._portions = Portions()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.flow = _Flow(transport)
         self._watch()
 
     def data_received(self, data: bytes) -> None:
-        fed = 0
-        # One that has become a WebSocket has no parser.
-        while fed < len(data) and self.parser is not None and not self.transport.is_closing():
-            piece = data[fed : fed + MOST_HEAD_BYTES - self._unused]
+        self._portions.add(data)
+        self._read()
+
+    def go_on(self) -> None:
+        """Read on, if something has waited for that."""
+        if self._portions.held:
+            self._portions.rest(self.loop, self._read)
+        elif not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def _read(self) -> None:
+        portions = self._portions
+        while portions.is_their_turn and self._may_read:
+            piece = bytes(portions.held[: min(PIECE_BYTES, MOST_HEAD_BYTES - self._unused)])
             self._received = len(piece)
             super().data_received(piece)
-            fed += self._received
+            del portions.held[: self._received]
             self._unused += self._received
             if self._unused >= MOST_HEAD_BYTES:
                 self._refuse(TOO_LARGE)
         if self.parser is None:
-            self._leave(is_all=fed == len(data))
-        elif self._timer is None and self._head_is_due:
-            self._wait_for_head()
+            portions.let_in(self.transport)
+            self._leave(is_all=not portions.held)
+        elif portions.held:
+            self._hold()
+        else:
+            if not self.flow.read_paused:
+                portions.let_in(self.transport)
+            if self._timer is None and self._head_is_due:
+                self._wait_for_head()
+
+    @property
+    def _may_read(self) -> bool:
+        # One that has become a WebSocket has no parser.
+        is_open = self.parser is not None and not self.transport.is_closing()
+        return is_open and not self.flow.read_paused and not self.pipeline
+
+    def _hold(self) -> None:
+        """Take nothing more until what has come is read."""
+        if self._head_is_due:
+            # It is not the client that takes its time.
+            self._unwatch()
+        self._portions.hold_back(self.transport)
+        if self._may_read:
+            self._portions.rest(self.loop, self._read)
 
     def handle_websocket_upgrade(self) -> None:
         upgrade = _offset_of_upgrade()
@@ -120,6 +179,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._portions.parts += 1
         # From its first byte on, however long the connection has waited for it.
         self._unwatch()
         self._has_begun = True
@@ -138,11 +198,15 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._unwatch()
+        if self.parser.get_http_version() not in ("1.0", "1.1"):
+            # The parser takes others, in whose words a head has other rules.
+            raise ValueError("The request is of another version of HTTP.")
         self._head_is_due = self._has_begun = False
         self._count_anew()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
+        self._portions.parts += 1
         self._count_anew()
         super().on_body(body)
 
@@ -154,6 +218,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        if self._portions.held:
+            self.go_on()
         # The rest of the body is read, and dropped. It may never end.
         if self._timer is None and not self._head_is_due and self._is_answered:
             self._watch()
@@ -163,6 +229,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unwatch()
+        self._portions.drop()
         super().connection_lost(exc)
         # uvicorn tells only the request that came last, which may wait behind this one.
         if self._running is not None and not self._running.response_complete:
@@ -233,10 +300,12 @@ def _offset_of_upgrade() -> int:
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """WebSockets, with the transport in each one's scope."""
+    """WebSockets, with the transport in each one's scope. Their frames are read in portions, and
+    none while the app has not taken those before."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self._portions = Portions()
         # At other levels than warnings they log paths with their queries, and whole frames.
         self.logger = logging.getLogger(LOGGER)
         self.conn.logger = self.logger
@@ -254,9 +323,48 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self.handshake_initiated and not self.handshake_complete:
             self.transport.close()
         else:
-            super().data_received(data)
+            self._portions.add(data)
+            self._read()
+
+    def _read(self) -> None:
+        portions = self._portions
+        while portions.is_their_turn and self._may_read:
+            piece = bytes(portions.held[:FRAMES_BYTES])
+            del portions.held[:FRAMES_BYTES]
+            super().data_received(piece)
+        if not self.handshake_initiated and not self.transport.is_closing():
+            # All of the head has come. The parser takes less than that of HTTP, and would say
+            # nothing, and wait for ever.
+            self.transport.write(NO_HANDSHAKE)
+            self.transport.close()
+        if portions.held:
+            portions.hold_back(self.transport)
+            if self._may_read:
+                portions.rest(self.loop, self._read)
+        elif not self.read_paused:
+            portions.let_in(self.transport)
+
+    @property
+    def _may_read(self) -> bool:
+        return not self.read_paused and not self.transport.is_closing()
+
+    def _go_on(self) -> None:
+        """Read what has waited for the app, before more comes."""
+        if self._portions.held and self._may_read:
+            self._portions.hold_back(self.transport)
+            self._portions.rest(self.loop, self._read)
+
+    async def receive(self) -> Any:
+        message = await super().receive()
+        self._go_on()
+        return message
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._portions.drop()
+        super().connection_lost(exc)
 
     def send_receive_event_to_app(self) -> None:
+        self._portions.parts += 1
         # uvicorn would log a client's mistake as an error of its own, with a traceback.
         is_taken = self.curr_msg_data_type == "text" and not self.close_sent
         if is_taken and not _is_utf_8(b"".join(self.frames)):
@@ -266,7 +374,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         else:
             super().send_receive_event_to_app()
 
+    def handle_pong(self, event: Frame) -> None:
+        self._portions.parts += 1
+        super().handle_pong(event)
+
     def handle_ping(self) -> None:
+        self._portions.parts += 1
         # A client may send pings and take no pongs. Of several pings one pong is enough.
         if self.writable.is_set():
             super().handle_ping()
@@ -274,6 +387,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.conn.data_to_send()
 
     def handle_cont(self, event: Frame) -> None:
+        self._portions.parts += 1
         super().handle_cont(event)
         if len(self.frames) > MOST_FRAGMENTS:
             self.frames = [b"".join(self.frames)]
@@ -283,6 +397,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             # uvicorn would accept nothing, and log that nobody has answered.
             raise ClientDisconnected
         await super().send(message)
+        self._go_on()
         # Otherwise a handshake that was denied is logged as one that was never answered.
         if message["type"] == f"{DENIAL}.body" and not message.get("more_body", False):
             self.handshake_complete = True

@@ -229,6 +229,9 @@ def _matched_node(node: PregelNode) -> PregelNode:
         node = node.copy({"bound": matched(inner)})
     else:
         node = node.copy({})
+    # What a graph of another server asks comes as an interrupt of its node. To read the state, that
+    # server is not asked: it may be away.
+    node.subgraphs = [each for each in node.subgraphs if isinstance(each, Pregel)]
     if node.node is not None:
         # A cached property, which LangGraph runs.
         node.__dict__["node"] = _Matched(node.node)

@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic_core import to_jsonable_python
+from pydantic_core import to_json, to_jsonable_python
 
 from assent.core.json import Json, JsonObject, encode_json, plain_json, valid_text
 
@@ -28,7 +28,8 @@ def event_json(value: Any, *, unknown: Callable[[Any], str] = _type_name) -> Jso
     name of its type in angle brackets.
     """
     try:
-        return plain_json(_serialised(value, unknown))
+        serialised = _serialised(value, unknown)
+        return serialised if _is_plain(serialised) else plain_json(serialised)
     except Exception:
         return _salvaged(value, unknown, MAX_DEPTH)
 
@@ -52,6 +53,16 @@ def _serialised(value: Any, unknown: Callable[[Any], str]) -> Any:
         serialize_unknown=True,
         bytes_mode="base64",
     )
+
+
+def _is_plain(serialised: Any) -> bool:
+    """True if JSON can hold the value as it is. To write it down is quicker than to look at each
+    part, and a state has thousands. A text that only looks like one of these names is looked at."""
+    try:
+        text = to_json(serialised)
+    except ValueError:
+        return False
+    return b"NaN" not in text and b"Infinity" not in text
 
 
 def _salvaged(value: Any, unknown: Callable[[Any], str], depth: int) -> Json:

@@ -48,7 +48,7 @@ from langgraph.runtime import Runtime
 from langgraph.store.base import BaseStore
 from langgraph.types import Command
 
-from assent.core.clock import utc_now
+from assent.core.clock import utc_now, uuid7
 from assent.core.errors import AssentError
 from assent.core.events import (
     Custom,
@@ -83,7 +83,7 @@ from assent.graph.model_retry import LLM_RETRY
 from assent.graph.stream.documents import documents_in, shown_documents
 from assent.graph.stream.jsonable import bounded, event_json
 from assent.graph.stream.media import media_fields, without_bytes
-from assent.graph.stream.updates import changes, state_updates
+from assent.graph.stream.updates import changes, name_messages, state_updates
 from assent.graph.tool_calls import TIMED_OUT
 
 Emit = Callable[[Event], None]
@@ -159,7 +159,9 @@ class EventMapper:
         thread_id: str = "",
         run_id: str = "",
         now: Callable[[], datetime] = utc_now,
+        new_id: Callable[[], str] = uuid7,
     ) -> None:
+        self._new_id = new_id
         self._emit = emit
         self._thread_id = thread_id
         self._run_id = run_id
@@ -244,6 +246,7 @@ class EventMapper:
             if node.path in self._subgraphs:
                 update = changes(node.inputs, update)
             if update:
+                name_messages(update, self._new_id)
                 self._emit(StateUpdate(update=without_bytes(event_json(update)), **at))
         self._emit(NodeEnd(step=node.step, **at))
 
@@ -625,7 +628,8 @@ def _about_call(metadata: Metadata) -> JsonObject:
     told: JsonObject = {}
     for key, value in metadata.items():
         # What the caller's config has of these is about the person who asks.
-        if key.startswith(("langgraph_", "ls_")) and not key.startswith("langgraph_auth_"):
+        is_told = key.startswith(("langgraph_", "ls_")) or key == "lc_agent_name"
+        if is_told and not key.startswith("langgraph_auth_"):
             told[key] = event_json(value)
     return bounded(told, CALL_BYTES)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -27,6 +27,15 @@ def state_updates(output: Any) -> Iterator[Update]:
         yield _by_channel(output)
     elif output is not None:
         yield {ROOT_CHANNEL: output}
+
+
+def name_messages(update: Update, new_id: Callable[[], str]) -> None:
+    """Give an id to each message of the update that has none, as LangGraph's reducer would a moment
+    later: whoever reads of it in an event finds it in the state by that id."""
+    for value in update.values():
+        for item in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(item, BaseMessage) and item.id is None:
+                item.id = new_id()
 
 
 def changes(inputs: Any, update: Update) -> Update:

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +33,10 @@ BUSY_SECONDS = 5.0
 LOCK_SECONDS = 0.5
 """The wait for the lock. `assent doctor` takes it for some microseconds, to see if anybody has it;
 on a busy machine the kernel may take its processor away meanwhile."""
+
+AUTO_VACUUM = "PRAGMA auto_vacuum = INCREMENTAL"
+"""With it, free pages can be given back in small steps. SQLite accepts it only for an empty file,
+before its first page is written."""
 
 SEALED_WITH = "SELECT key_id FROM seals ORDER BY key_id"
 """The ids of the keys that the file is sealed with."""
@@ -244,9 +249,7 @@ def connected(
 
 def _prepare(connection: sqlite3.Connection, path: Path, synchronous: str) -> None:
     refuse_foreign(connection, path)
-    # Free pages can then be given back in small steps. SQLite accepts this only for an empty file,
-    # before its first page is written.
-    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    connection.execute(AUTO_VACUUM)
     if pragma(connection, "journal_mode = WAL") != "wal":
         raise ConfigurationError(
             f"The database {path} is on a disk without shared memory (a network disk?). Put it on "
@@ -310,7 +313,7 @@ def migrations() -> tuple[Migration, ...]:
 def _migrate(connection: sqlite3.Connection, path: Path, clock: Clock) -> None:
     """Bring the file to the newest schema. One that is in use is copied first, to a file that has
     the number of its schema in its name."""
-    steps = migrations()
+    steps, now = migrations(), time_text(clock.now())
     done = pragma(connection, "user_version")
     newest = steps[-1].number
     if done > newest:
@@ -322,9 +325,33 @@ def _migrate(connection: sqlite3.Connection, path: Path, clock: Clock) -> None:
         copy = path.with_name(f"{path.name}.schema-{done}")
         copy_database(connection, copy)
         logger.warning("The database %s was copied to %s before its migration.", path, copy)
+    if done == 0:
+        _begin(connection, steps, now)
+        return
     for step in steps:
         if step.number > done:
-            _apply(connection, step, time_text(clock.now()))
+            _apply(connection, step, now)
+
+
+def _begin(connection: sqlite3.Connection, steps: tuple[Migration, ...], now: str) -> None:
+    """Make the empty file a copy of a new database: one transaction, instead of one for each
+    migration."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as new:
+        new.deserialize(new_database(steps, page_size=pragma(connection, "page_size")))
+        new.execute("UPDATE migrations SET applied_at = ?", (now,))
+        new.backup(connection)
+
+
+@cache
+def new_database(steps: tuple[Migration, ...], page_size: int) -> bytes:
+    """A database in which nothing is yet, as bytes. It is made once in a process: SQLite reads a
+    schema as slowly as it is long, and copies one at once."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as new:
+        new.execute(f"PRAGMA page_size = {page_size}")
+        new.execute(AUTO_VACUUM)
+        for step in steps:
+            _apply(new, step, "")
+        return new.serialize()
 
 
 def _apply(connection: sqlite3.Connection, step: Migration, now: str) -> None:

@@ -1,5 +1,5 @@
-"""What a person has, and all of a tenant together, which triggers count along with the rows; and
-the most that they may have of it."""
+"""The holdings of a person, and of all of a tenant together, which triggers count along with the
+rows; and the most that they may have."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from assent.core.errors import FilesFull, QuotaFull
 from assent.core.rows import File, Row, Run, RunStatus, Thread
-from assent.storage.base import Caps
+from assent.storage.base import Caps, files_full
 from assent.storage.sqlite.queries import HOLDING
 from assent.storage.sqlite.writer import Transaction
 
@@ -22,7 +22,7 @@ class Held(NamedTuple):
 
 
 def grown_by(rows: Iterable[Row]) -> frozenset[Held]:
-    """What there is more of once these rows are written."""
+    """The holdings that grow as these rows are written."""
     return frozenset(
         Held(row.tenant or "", row.owner, kind)
         for row in rows
@@ -57,10 +57,7 @@ def _amount(transaction: Transaction, held: Held) -> int:
 
 def _full(kind: str, most: int, who: str) -> QuotaFull | FilesFull:
     if kind == "file_bytes":
-        return FilesFull(
-            f"{who} uploads of {most:,} bytes, or would have more by this one, and may have no "
-            "more. Nothing was changed. Delete some, or erase threads that refer to them."
-        )
+        return files_full(who, most)
     if kind == "threads":
         return QuotaFull(
             f"{who} {most:,} threads, and may have no more. Nothing was changed. Erase some, with "

@@ -286,6 +286,7 @@ OPEN_GRANTS = """
 # ── uploads ──
 
 USES_OF_THREAD = "WHERE thread_id = ?"
+LINKS_OF_THREAD = "WHERE thread_id = ?"
 """Thread."""
 
 SIZE_OF_FILES = "SELECT coalesce(sum(size), 0) FROM files"
@@ -437,10 +438,15 @@ REMOVE_NOTIFICATIONS = """
     DELETE FROM notifications WHERE notification_id IN (
         SELECT notification_id FROM notifications WHERE status = ? AND created_at < ?
         AND endpoint NOT IN (SELECT value FROM json_each(?))
+        AND NOT EXISTS (
+            SELECT 1 FROM approvals WHERE approvals.approval_id = notifications.approval_id
+            AND approvals.status = 'pending' AND notifications.status = 'delivered'
+        )
         ORDER BY created_at, notification_id LIMIT ?
     )
 """
-"""Status, the time before which they were made, endpoints as JSON, limit."""
+"""Status, the time before which they were made, endpoints as JSON, limit. One that was delivered is
+kept as long as its approval is pending: it may say where the message is."""
 
 REMOVE_ANSWERS = """
     DELETE FROM answers WHERE answer_id IN (

@@ -30,6 +30,7 @@ class Query(Waiting[list[Any]]):
     sql: str
     parameters: Parameters
     most_bytes: int | None
+    is_page: bool
 
 
 class Reader:
@@ -65,19 +66,25 @@ class Reader:
                 await until_ended(ends)
 
     async def rows(
-        self, sql: str, parameters: Parameters = (), *, most_bytes: int | None = None
+        self,
+        sql: str,
+        parameters: Parameters = (),
+        *,
+        most_bytes: int | None = None,
+        is_page: bool = False,
     ) -> list[Any]:
         """Return every row of the query. All of it is read in one step, so that no snapshot stays
         open, which would keep the write-ahead log from being emptied.
 
         With `most_bytes` only the first rows are read, whose last columns together have no more
-        bytes than that; but at least one row.
+        bytes than that; but at least one row. Of a page all columns count, and the row that is too
+        much is read as well: it shows that there is another page.
 
         Raises `Unavailable` if the file cannot serve.
         """
         if not self._open:
             raise closed(self._name)
-        query = Query(self._loop.create_future(), sql, parameters, most_bytes)
+        query = Query(self._loop.create_future(), sql, parameters, most_bytes, is_page)
         self._queue.put(query)
         return await query.future
 
@@ -110,8 +117,15 @@ def _read(connection: sqlite3.Connection, query: Query) -> list[Any]:
     size = 0
     with closing(cursor):
         for row in cursor:
-            size += len(row[-1]) if isinstance(row[-1], bytes) else 0
-            if rows and size > query.most_bytes:
+            size += bytes_of(row) if query.is_page else len(row[-1] or b"")
+            is_over = bool(rows) and size > query.most_bytes
+            if query.is_page or not is_over:
+                rows.append(row)
+            if is_over:
                 break
-            rows.append(row)
     return rows
+
+
+def bytes_of(columns: Sequence[Any]) -> int:
+    """The size of what has one, of the columns of a row."""
+    return sum(len(each) for each in columns if isinstance(each, bytes | str))

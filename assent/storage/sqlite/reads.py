@@ -32,12 +32,16 @@ from assent.core.rows import (
     ThreadStatus,
 )
 from assent.core.sealing import Seal, tampered
-from assent.storage.base import Doorbell, LogEntry, Page, Reads
+from assent.storage.base import Doorbell, LogEntry, Page, Reads, ThreadTime
 from assent.storage.sqlite import audit_chain, paging, queries
 from assent.storage.sqlite.queries import Where, owner_where, runs_where, where_few
-from assent.storage.sqlite.reader import Reader
+from assent.storage.sqlite.reader import Reader, bytes_of
 from assent.storage.sqlite.tables import Column, R, Table, Tables, visible
 from assent.storage.sqlite.tails import Tails
+
+PAGE_BYTES = 4 << 20
+"""The most bytes of a page of rows, unless a single one is larger: rows may have a mebibyte each,
+and a thousand of them would take the server seconds."""
 
 READ_BYTES = 4 << 20
 """The most bytes of events that are read at once, unless a single one is larger. A thousand of the
@@ -161,10 +165,28 @@ class SqliteReads(Reads):
         return await self._one(self._tables.threads, thread_id)
 
     async def threads(
-        self, *, status: ThreadStatus | None = None, limit: int = 100, cursor: str | None = None
+        self,
+        *,
+        status: ThreadStatus | None = None,
+        agent: str | None = None,
+        by: ThreadTime = "created_at",
+        newest_first: bool = True,
+        limit: int = 100,
+        cursor: str | None = None,
     ) -> Page[Thread]:
-        where = Where(status=status)
-        return await self._latest(self._tables.threads, "created_at", where, limit, cursor)
+        where = Where()
+        # Those of one status are in the order in which they were made.
+        where.add(f"{'' if by == 'created_at' else '+'}status = ?", status)
+        where.add("(agent = ? OR agent IS NULL)", agent)
+        return await self._page(
+            self._tables.threads,
+            by,
+            where,
+            limit,
+            cursor,
+            newest_first=newest_first,
+            most_bytes=PAGE_BYTES,
+        )
 
     # ── runs ──
 
@@ -235,7 +257,13 @@ class SqliteReads(Reads):
         where.add("requested_at < ?", before)
         is_few = thread_id is not None or run_id is not None
         return await self._page(
-            self._tables.approvals, "requested_at", where, limit, cursor, few=is_few
+            self._tables.approvals,
+            "requested_at",
+            where,
+            limit,
+            cursor,
+            few=is_few,
+            most_bytes=PAGE_BYTES,
         )
 
     async def grant(self, grant_id: str) -> Grant | None:
@@ -347,12 +375,17 @@ class SqliteReads(Reads):
         *,
         few: bool = False,
         only: str | None = None,
+        page_bytes: int | None = None,
     ) -> list[Any]:
         """The rows of the table that are seen, and that the rest of the query finds; or `only` one
-        column of theirs. There is no other way to read rows."""
+        column of theirs; or a page of so many bytes, with a row behind it. There is no other way to
+        read rows."""
         seen = visible(table, self._sight, few=few)
         return await self._reader.rows(
-            f"SELECT {only or table.read} FROM {seen.sql} {tail}", (*seen.parameters, *parameters)
+            f"SELECT {only or table.read} FROM {seen.sql} {tail}",
+            (*seen.parameters, *parameters),
+            most_bytes=page_bytes,
+            is_page=page_bytes is not None,
         )
 
     async def _one(self, table: Table[R], key: str) -> R | None:
@@ -381,7 +414,9 @@ class SqliteReads(Reads):
         *,
         few: bool = False,
     ) -> Page[R]:
-        return await self._page(table, by, where, limit, cursor, newest_first=True, few=few)
+        return await self._page(
+            table, by, where, limit, cursor, newest_first=True, few=few, most_bytes=PAGE_BYTES
+        )
 
     async def _page(
         self,
@@ -393,9 +428,10 @@ class SqliteReads(Reads):
         *,
         newest_first: bool = False,
         few: bool = False,
+        most_bytes: int | None = None,
     ) -> Page[R]:
         """One page of the rows, in the order of the column `by`, a time or the number, and of the
-        key."""
+        key. It may end before the limit where the rows have more than `most_bytes`."""
         paging.check_limit(limit)
         comparison, direction = ("<", "DESC") if newest_first else (">", "ASC")
         if cursor is not None:
@@ -403,13 +439,19 @@ class SqliteReads(Reads):
         order = f"ORDER BY {by} {direction}, {table.key} {direction}"
         # One row more than was asked for shows whether there is another page.
         found = await self._found(
-            table, f"{where} {order} LIMIT ?", (*where.parameters, limit + 1), few=few
+            table,
+            f"{where} {order} LIMIT ?",
+            (*where.parameters, limit + 1),
+            few=few,
+            page_bytes=most_bytes,
         )
+        is_large = most_bytes is not None and sum(map(bytes_of, found)) > most_bytes
         following = None
-        if len(found) > limit:
-            last = found[limit - 1]
+        if len(found) > limit or (is_large and len(found) > 1):
+            found.pop()
+            last = found[-1]
             following = paging.cursor_behind(last[table.selected.index(by)], last[0])
-        return Page(await self._trusted(table, found[:limit]), following)
+        return Page(await self._trusted(table, found), following)
 
     async def _trusted(self, table: Table[R], found: Sequence[Any]) -> tuple[R, ...]:
         """The rows that nobody has tampered with. A list of many threads must not fail because of

@@ -15,7 +15,7 @@ import msgspec
 
 from assent.core.approval import Approval
 from assent.core.errors import Gone, NotFound, Tampered
-from assent.core.logs import BROADCASTS, FEEDS, QUERIES, feed_named, named
+from assent.core.logs import BROADCASTS, FEEDS, QUERIES, UNBEGUN, feed_named, named
 from assent.core.rows import Run
 from assent.storage.base import LogEntry
 from assent.storage.sqlite import queries
@@ -34,7 +34,7 @@ Passed = tuple[int, int]
 
 
 class SeenReads(SqliteReads):
-    """What can be read with a sight that does not show everything, by one request or stream."""
+    """The reads with a sight that does not show everything, for one request or stream."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -156,7 +156,7 @@ class SeenReads(SqliteReads):
         reach, owner = self._sight.reach, self._sight.owner
         if reach == "nothing":
             return False
-        if log_id == QUERIES:
+        if log_id in (QUERIES, UNBEGUN):
             return True
         if log_id == BROADCASTS:
             return reach == "tenant"
@@ -226,6 +226,9 @@ class SeenReads(SqliteReads):
         if not ids:
             return set()
         sql = f"WHERE {table.key} IN (SELECT value FROM json_each(?))"
+        if table.is_sealed:
+            # Each is opened, or whoever can write to the file could say whose it is.
+            return {table.key_of(row) for row in await self._all(table, sql, ids, few=True)}
         asked = (queries.parameter(ids),)
         return {key for (key,) in await self._found(table, sql, asked, few=True, only=table.key)}
 

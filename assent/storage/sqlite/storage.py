@@ -19,6 +19,7 @@ from assent.core.rows import (
     Effect,
     File,
     Lease,
+    Link,
     Notification,
     NotificationStatus,
     Run,
@@ -286,6 +287,9 @@ class SqliteStorage(SqliteReads, Storage):
 
     # ── uploads ──
 
+    async def links_of(self, thread_id: str) -> tuple[Link, ...]:
+        return await self._all(self._tables.links, queries.LINKS_OF_THREAD, thread_id, few=True)
+
     async def uploads_of(
         self, owner: Owner, *, limit: int = 100, cursor: str | None = None
     ) -> Page[File]:
@@ -296,6 +300,12 @@ class SqliteStorage(SqliteReads, Storage):
     async def size_of_files(self) -> int:
         ((size,),) = await self._reader.rows(queries.SIZE_OF_FILES)
         return int(size)
+
+    async def size_of_files_of(self, owner: Owner) -> tuple[int, int]:
+        tenant = owner.tenant or ""
+        own = await self._reader.rows(queries.HOLDING, (tenant, owner.name, "file_bytes"))
+        whole = await self._reader.rows(queries.HOLDING, (tenant, "", "tenant_file_bytes"))
+        return sum(size for (size,) in own), sum(size for (size,) in whole)
 
     async def known_files(self, file_ids: Sequence[str]) -> frozenset[str]:
         asked = (queries.parameter(list(file_ids)),)

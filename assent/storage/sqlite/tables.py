@@ -277,6 +277,11 @@ class Table(Generic[R]):
         self.delete = f"DELETE FROM {name} {same_version}"
         self.version = f'SELECT version FROM {name} WHERE "{self.key}" = ?'
 
+    @property
+    def is_sealed(self) -> bool:
+        """True if content of its rows is sealed, and so bound to whose they are."""
+        return self._seal.is_on and bool(self._sealed_at)
+
     def encode(self, row: R) -> tuple[Column, ...]:
         """The row's columns. Raises `TypeError` or `ValueError` if a value cannot be stored."""
         values = zip(self._kinds, self._values(row), strict=True)

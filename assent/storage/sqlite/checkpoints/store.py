@@ -31,7 +31,15 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from assent.checkpoint import bindings
 from assent.checkpoint.bindings import Owner
 from assent.checkpoint.codec import Codec
-from assent.checkpoint.extents import PLACES, Extents, extents_of, position, positions
+from assent.checkpoint.extents import (
+    PLACES,
+    Extents,
+    extents_of,
+    is_beginning,
+    length,
+    position,
+    positions,
+)
 from assent.checkpoint.fingerprints import Fingerprints, are_held_elsewhere, are_messages, copies
 from assent.checkpoint.heads import Heads, Listing, Stored
 from assent.checkpoint.plan import Logs, Plan, is_log
@@ -507,14 +515,19 @@ class Checkpoints:
         """The tuples of a page. Items that their lists share are made once: copies of long lists
         would keep the garbage collector busy."""
         writes = await self._reads.writes([row.place for row in page])
+        known = self._known_lists(page)
         refs = [ref for row in page for ref in row.stored.refs.values()]
-        read = Values(await self._blobs(refs), codec)
+        read = Values(await self._blobs(ref for ref in refs if ref not in known), codec)
         tuples = []
         for row in page:
             stored = row.stored
             try:
                 values = {
-                    channel: read.of(stored, channel) for channel in (*stored.small, *stored.refs)
+                    channel: list(known[ref]) if ref in known else read.of(stored, channel)
+                    for channel, ref in (
+                        *dict.fromkeys(stored.small).items(),
+                        *stored.refs.items(),
+                    )
                 }
             except Gone:
                 # Removed since the page was read.
@@ -522,6 +535,22 @@ class Checkpoints:
             pending = pending_writes(writes.get(row.place, ()), row, codec)
             tuples.append(as_tuple(row, values, pending))
         return tuples
+
+    def _known_lists(self, page: Sequence[Found]) -> dict[Any, Sequence[Any]]:
+        """The lists of the page that are in memory, or are the beginning of one that is: those of
+        a thread's latest checkpoints are."""
+        known: dict[Any, Sequence[Any]] = {}
+        longest: tuple[Extents, Sequence[Any]] | None = None
+        for row in page:
+            for ref in row.stored.refs.values():
+                if not isinstance(ref, tuple) or ref in known:
+                    continue
+                if longest is not None and is_beginning(ref, longest[0]):
+                    known[ref] = longest[1][: length(ref)]
+                elif (items := self._from_memory(ref)) is not None:
+                    longest = ref, items
+                    known[ref] = items
+        return known
 
     # ── delta channels ──
 

@@ -1,0 +1,1 @@
+"""What LangGraph's server sends: its streams, folded from events."""

@@ -1,0 +1,198 @@
+"""Crons, as LangGraph's clients send and read them: schedules by other names."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from assent.api.langgraph_searches import SearchBody
+from assent.api.langgraph_shapes import LangGraphBody
+from assent.api.schemas import (
+    Cron,
+    GraphInput,
+    Metadata,
+    Name,
+    ScheduleOnBusy,
+    ThreadId,
+    Zone,
+    check_no_limit,
+)
+from assent.core.assistants import assistant_id_of
+from assent.core.json import JsonObject, holds
+from assent.core.rows import Schedule
+from assent.core.run_input import GIVEN
+from assent.runs.schedules import Plan
+
+
+def _in_utc(time: datetime) -> datetime:
+    """The time in UTC; one without a zone is in it already."""
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+
+End = Annotated[
+    datetime,
+    AfterValidator(_in_utc),
+    Field(description="No run is due after that; without a zone it is in UTC"),
+]
+OnCompleted = Literal["keep", "delete"]
+
+KEPT = "Threads are kept here, and ASSENT_THREADS_TTL removes those that nobody uses: send 'keep'."
+NO_WEBHOOK = "The file that ASSENT_CONFIG names says who is told of what happens."
+
+_THEIR_NAMES = {"schedule": "cron", "end_time": "ends_at", "multitask_strategy": "on_busy"}
+
+
+def agent_of(agents: Collection[str], assistant_id: str) -> str:
+    """The name of the agent with this `assistant_id`, or the name that this is."""
+    return next((each for each in agents if assistant_id_of(each) == assistant_id), assistant_id)
+
+
+class CronBody(GraphInput, LangGraphBody):
+    """What a cron is created with, and changed by."""
+
+    refused = {"webhook": NO_WEBHOOK}
+
+    on_run_completed: OnCompleted | None = Field(
+        default=None, description="Only `keep`: the threads of its runs are kept"
+    )
+
+    @model_validator(mode="after")
+    def _can_be_scheduled(self) -> Self:
+        if self.on_run_completed == "delete":
+            raise ValueError(f"'on_run_completed' is 'delete'. {KEPT}")
+        check_no_limit(self.config)
+        return self
+
+    def plan_fields(self) -> JsonObject:
+        """The fields of a plan that were sent, without those of its input."""
+        sent = self.model_dump(
+            exclude_unset=True, exclude={*GIVEN, "on_run_completed", "assistant_id"}
+        )
+        return {_THEIR_NAMES.get(name, name): value for name, value in sent.items()}
+
+
+class CronRequest(CronBody):
+    """Input for an agent at the times of a cron expression."""
+
+    schedule: Cron
+    assistant_id: Name = Field(description="The agent's name, or its `assistant_id`")
+    metadata: Metadata = Field(default_factory=dict)
+    timezone: Zone = "UTC"
+    end_time: End | None = None
+    enabled: bool = True
+    multitask_strategy: ScheduleOnBusy = "enqueue"
+
+    def plan(self, agents: Collection[str], thread_id: str | None) -> Plan:
+        """The plan for the schedule."""
+        agent = agent_of(agents, self.assistant_id)
+        return Plan(given=self.given(), agent=agent, thread_id=thread_id, **self.plan_fields())
+
+
+class CronChange(CronBody):
+    """The fields of a cron to change. `"end_time": null` takes that off."""
+
+    schedule: Cron | None = None
+    metadata: Metadata | None = None
+    timezone: Zone | None = None
+    end_time: End | None = None
+    enabled: bool | None = None
+
+    def changes(self) -> JsonObject:
+        """The fields to change, with their new values. Others that are null are left as they
+        are."""
+        fields = {**self.plan_fields(), **self.fields_given()}
+        return {
+            name: value for name, value in fields.items() if value is not None or name == "ends_at"
+        }
+
+
+CronOrder = Literal[
+    "cron_id",
+    "assistant_id",
+    "thread_id",
+    "created_at",
+    "updated_at",
+    "next_run_date",
+    "end_time",
+]
+CronField = Literal[
+    "cron_id",
+    "assistant_id",
+    "thread_id",
+    "end_time",
+    "schedule",
+    "timezone",
+    "created_at",
+    "updated_at",
+    "user_id",
+    "payload",
+    "next_run_date",
+    "metadata",
+    "on_run_completed",
+    "enabled",
+]
+
+
+class CronCountRequest(LangGraphBody):
+    """The crons to count."""
+
+    assistant_id: Name | None = None
+    thread_id: ThreadId | None = None
+    metadata: Metadata | None = Field(
+        default=None, description="Only those whose metadata have these values"
+    )
+
+    def takes(self, agents: Collection[str], schedule: Schedule) -> bool:
+        """True if the schedule is one of them."""
+        agent = self.assistant_id and agent_of(agents, self.assistant_id)
+        return (
+            agent in (None, schedule.agent)
+            and self.thread_id in (None, schedule.thread_id)
+            and holds(schedule.metadata, self.metadata or {})
+        )
+
+
+class CronSearchRequest(CronCountRequest, SearchBody):
+    """The crons to find."""
+
+    enabled: bool | None = None
+    sort_by: CronOrder | None = Field(default=None, description="`created_at` if it is left out")
+    select: list[CronField] | None = Field(
+        default=None, description="The fields to show; all of them if it is left out"
+    )
+
+    def page(self, views: Sequence[JsonObject]) -> Sequence[JsonObject]:
+        """Those that are asked for, in order: one more than the limit, if there are others. Those
+        without a value stand where the last ones do."""
+        name = self.sort_by or "created_at"
+        views = [view for view in views if self.enabled in (None, view["enabled"])]
+        there = [view for view in views if view[name] is not None]
+        there.sort(key=lambda view: (view[name], view["cron_id"]), reverse=self.newest_first)
+        found = [*there, *(view for view in views if view[name] is None)]
+        return found[self.offset : self.offset + self.limit + 1]
+
+
+def cron_view(schedule: Schedule) -> JsonObject:
+    """A schedule in LangGraph's words."""
+    given: Mapping[str, object] = schedule.input
+    payload = {name: given[name] for name in GIVEN if name in given and name != "user"}
+    assistant_id = assistant_id_of(schedule.agent)
+    return {
+        "cron_id": schedule.schedule_id,
+        "assistant_id": assistant_id,
+        "thread_id": schedule.thread_id or None,
+        "on_run_completed": None if schedule.thread_id else "keep",
+        "end_time": schedule.ends_at,
+        "schedule": schedule.cron,
+        "timezone": schedule.timezone,
+        "created_at": schedule.created_at,
+        "updated_at": schedule.last_at or schedule.created_at,
+        "payload": {"assistant_id": assistant_id, **payload},
+        "user_id": schedule.owner,
+        "next_run_date": schedule.next_at,
+        "metadata": schedule.metadata,
+        "enabled": schedule.enabled,
+    }

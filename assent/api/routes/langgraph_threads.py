@@ -1,0 +1,101 @@
+"""Threads, as LangGraph's clients search, copy and prune them."""
+
+from __future__ import annotations
+
+from fastapi import Request, Response
+
+from assent.api.access.project_auth import metadata_of
+from assent.api.access.rules import Thing, may
+from assent.api.answers import answers, refuses
+from assent.api.deps import TheActor, TheRuns, ThreadPath
+from assent.api.idempotency import TheKey
+from assent.api.langgraph_searches import (
+    StateAt,
+    ThreadCountRequest,
+    ThreadPruneRequest,
+    ThreadSearchRequest,
+    page_of,
+    selected,
+)
+from assent.api.langgraph_shapes import thread_view
+from assent.api.outcomes import after_start, carried_out
+from assent.api.responses import json_response
+from assent.api.routing import router_of
+from assent.api.shapes.threads import FoundThread, PrunedThreads, StateView, ThreadView
+from assent.api.thread_views import state_views, whole_thread_view
+from assent.core.access import Right
+from assent.runs.searching import count_threads, found_threads
+
+router = router_of("threads")
+
+
+@router.post("/threads/search")
+@may(Right.READ, Thing.LIST, langgraph=("threads", "search"))
+@answers(list[FoundThread])
+async def search_threads(
+    runs: TheRuns, by: TheActor, body: ThreadSearchRequest | None = None
+) -> Response:
+    """Threads, newest first unless something else is said. If there are more, the header
+    `X-Pagination-Next` is the `offset` of those."""
+    body = body or ThreadSearchRequest()
+    found = await found_threads(runs, body.search(), limit=body.limit + 1, offset=body.offset)
+    threads, headers = page_of(found, body)
+    views = []
+    for thread in threads:
+        view = await whole_thread_view(runs, thread) if body.needs_states else thread_view(thread)
+        views.append(selected(view, body.select))
+    return json_response(views, headers=headers)
+
+
+@router.post("/threads/count")
+@may(Right.READ, Thing.LIST, langgraph=("threads", "search"))
+@answers(int, description="The number of threads")
+async def count(runs: TheRuns, by: TheActor, body: ThreadCountRequest | None = None) -> Response:
+    """The number of threads that a search would find."""
+    body = body or ThreadCountRequest()
+    return json_response(await count_threads(runs, body.search()))
+
+
+@router.post("/threads/prune")
+@may(Right.STOP, Thing.BODY, langgraph=("threads", "delete"))
+@answers(PrunedThreads)
+@refuses(404, 409)
+async def prune(body: ThreadPruneRequest, runs: TheRuns, by: TheActor) -> Response:
+    """Remove threads, or of each all states but the latest. If one of them is not there, or busy,
+    nothing is done. Of threads that wait for a person, all states are kept."""
+    keep_latest = body.strategy == "keep_latest"
+    pruned = await runs.prune(body.thread_ids, by, keep_latest=keep_latest)
+    return json_response({"pruned_count": pruned})
+
+
+@router.post("/threads/{id}/copy")
+@may(Right.RUN, Thing.THREAD, langgraph=("threads", "create"))
+@answers(ThreadView)
+@refuses(409)
+async def copy(
+    id: ThreadPath, request: Request, runs: TheRuns, by: TheActor, key: TheKey
+) -> Response:
+    """A new thread with the state and the metadata of this one. What that waits for is asked anew,
+    whatever was decided here."""
+    metadata = {**(await runs.thread(id)).metadata, **metadata_of(request)}
+    started = await runs.copy(id, by=by, metadata=metadata, key=key)
+    if started is None:
+        made = await runs.create_thread(None, owner=by.owner, metadata=metadata, key=key)
+        return json_response(await whole_thread_view(runs, made))
+    run = await carried_out(runs, started, "The state could not be taken over")
+    with after_start(run):
+        return json_response(await whole_thread_view(runs, await runs.thread(run.thread_id)))
+
+
+@router.post("/threads/{id}/state/checkpoint")
+@may(Right.READ, Thing.THREAD, langgraph=("threads", "read"))
+@answers(StateView)
+async def get_state_at_checkpoint(
+    id: ThreadPath, body: StateAt, runs: TheRuns, by: TheActor
+) -> Response:
+    """The thread's state at a checkpoint, or that of one of its subgraphs."""
+    thread = await runs.thread(id)
+    place = body.checkpoint
+    state = await runs.state(thread, place.checkpoint_id, ns=place.ns, subgraphs=body.subgraphs)
+    (view,) = await state_views(runs, thread, [state])
+    return json_response(view)

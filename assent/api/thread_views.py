@@ -1,0 +1,57 @@
+"""Threads and their states with what is not in their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from langgraph.types import StateSnapshot
+
+from assent.api.langgraph_shapes import NOTHING, Content, state_view, thread_view
+from assent.api.outcomes import readable_state
+from assent.api.views import SharedJson
+from assent.core.approval import Approval
+from assent.core.errors import Tampered
+from assent.core.json import JsonObject
+from assent.core.rows import Thread, ThreadStatus
+from assent.runs.service import Runs
+
+
+async def whole_thread_view(runs: Runs, thread: Thread) -> JsonObject:
+    """The thread with its state's values and what it waits for; without them, if something of it
+    was tampered with."""
+    content = NOTHING
+    if thread.tampered is None:
+        try:
+            content = await _content(runs, thread)
+        except Tampered as error:
+            await runs.distrust(thread.thread_id, error)
+            thread = await runs.thread(thread.thread_id)
+    return thread_view(thread, content, runs.approvals.people)
+
+
+async def _content(runs: Runs, thread: Thread) -> Content:
+    failed = None
+    if thread.status is ThreadStatus.ERROR and thread.run_id is not None:
+        failed = await runs.storage.run(thread.run_id)
+    return Content(
+        state=await readable_state(runs, thread),
+        approvals=await runs.approvals.pending(thread),
+        error=failed.error if failed else None,
+    )
+
+
+async def state_views(
+    runs: Runs, thread: Thread, states: Sequence[StateSnapshot]
+) -> list[JsonObject]:
+    """States of the thread. The one at which it waits has what it asks among its interrupts."""
+    pending: Sequence[Approval] = await runs.approvals.pending(thread)
+    json = SharedJson()
+    return [
+        state_view(state, asked=pending if _is_head(thread, state) else (), values_json=json)
+        for state in states
+    ]
+
+
+def _is_head(thread: Thread, state: StateSnapshot) -> bool:
+    checkpoint_id = state.config["configurable"].get("checkpoint_id")
+    return checkpoint_id is not None and checkpoint_id == thread.checkpoint_id
