@@ -21,6 +21,7 @@ CLIENT_KILLS ?= 20
 SLOW_READERS ?= 400
 SLOW_SECONDS ?= 30
 OPENAPI_SECONDS ?= 300
+OPENAPI_SEED ?= 0
 SAVER_KILLS ?= 200
 IMPORT_KILLS ?= 200
 FUZZ_SECONDS ?= 120
@@ -84,9 +85,10 @@ crash: $(VENV)/ready  ## Kill, starve and attack the server for hours; CONTRIBUT
 	ASSENT_LIVES=$(WIRED_LIVES) $(BIN)/python -m pytest tests/runs/test_lives.py
 	ASSENT_ATTACKS=$(ATTACKS) $(BIN)/python -m pytest tests/graphs/test_attack.py
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest --timeout 0 tests/security/test_fuzz.py
+	OPENAPI_SECONDS=$(OPENAPI_SECONDS) OPENAPI_SEED=$$(date +%s) $(BIN)/python -m pytest tests/security/test_openapi.py
 
-openapi: $(VENV)/ready  ## Walk the server by its own OpenAPI document, in each role: five minutes
-	OPENAPI_SECONDS=$(OPENAPI_SECONDS) $(BIN)/python -m pytest tests/security/test_openapi.py
+openapi: $(VENV)/ready  ## Walk the server by its own OpenAPI document, in each role: five minutes; make openapi OPENAPI_SEED=7 walks in another way
+	OPENAPI_SECONDS=$(OPENAPI_SECONDS) OPENAPI_SEED=$(OPENAPI_SEED) $(BIN)/python -m pytest tests/security/test_openapi.py
 
 check: $(VENV)/ready  ## Lint, format, types and layers
 	$(BIN)/ruff check .

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, StrictBool, model_validator
 
 from assent.api.langgraph_searches import SearchBody
 from assent.api.langgraph_shapes import LangGraphBody
@@ -82,7 +82,7 @@ class CronRequest(CronBody):
     metadata: Metadata = Field(default_factory=dict)
     timezone: Zone = "UTC"
     end_time: End | None = None
-    enabled: bool = True
+    enabled: StrictBool = True
     multitask_strategy: ScheduleOnBusy = "enqueue"
 
     def plan(self, agents: Collection[str], thread_id: str | None) -> Plan:
@@ -98,7 +98,7 @@ class CronChange(CronBody):
     metadata: Metadata | None = None
     timezone: Zone | None = None
     end_time: End | None = None
-    enabled: bool | None = None
+    enabled: StrictBool | None = None
 
     def changes(self) -> JsonObject:
         """The fields to change, with their new values. Others that are null are left as they
@@ -158,7 +158,7 @@ class CronCountRequest(LangGraphBody):
 class CronSearchRequest(CronCountRequest, SearchBody):
     """The crons to find."""
 
-    enabled: bool | None = None
+    enabled: StrictBool | None = None
     sort_by: CronOrder | None = Field(default=None, description="`created_at` if it is left out")
     select: list[CronField] | None = Field(
         default=None, description="The fields to show; all of them if it is left out"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import Field, StrictBool, StrictInt
 
 from assent.api.langgraph_shapes import LangGraphBody
 from assent.api.schemas import CheckpointId, Metadata, Name, ThreadId
@@ -27,8 +27,8 @@ class SearchBody(LangGraphBody):
     metadata: Metadata | None = Field(
         default=None, description="Only those whose metadata have these values"
     )
-    limit: int = Field(default=10, ge=1, le=1000)
-    offset: int = Field(default=0, ge=0, le=MOST_LEFT_OUT)
+    limit: StrictInt = Field(default=10, ge=1, le=1000)
+    offset: StrictInt = Field(default=0, ge=0, le=MOST_LEFT_OUT)
     sort_order: SortOrder | None = Field(default=None, description="`desc` if it is left out")
 
     @property
@@ -150,7 +150,7 @@ class StateAt(LangGraphBody):
     """The checkpoint whose state is asked for; of a subgraph, if it has a `checkpoint_ns`."""
 
     checkpoint: CheckpointPlace
-    subgraphs: bool = False
+    subgraphs: StrictBool = False
 
 
 # ── assistants ────────────────────────────────────────────────────────────────────────────────────

@@ -12,7 +12,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.graph import END
 from langgraph.types import Interrupt, PregelTask, StateSnapshot
 from msgspec import UNSET
-from pydantic import ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr, StrictBool, StrictInt, model_validator
 
 from assent.api.dialects.langgraph.inputs import without_own
 from assent.api.dialects.langgraph.stream import Mode, Stream
@@ -149,7 +149,7 @@ class StateChange(PlacedBody):
 class HistoryRequest(LangGraphBody):
     """The states of a thread to list."""
 
-    limit: int = Field(default=10, ge=1, le=1000)
+    limit: StrictInt = Field(default=10, ge=1, le=1000)
     before: str | JsonObject | None = Field(
         default=None, description="The state to begin after: its checkpoint, or the id of that"
     )
@@ -315,7 +315,7 @@ class StreamedRunRequest(ThreadRunRequest):
     stream_mode: Mode | list[Mode] = Field(
         default_factory=list, description="`values` if it is left out"
     )
-    stream_subgraphs: bool = False
+    stream_subgraphs: StrictBool = False
 
     @property
     def stream(self) -> Stream:

@@ -21,7 +21,7 @@ from langgraph.store.base import (
     SearchItem,
     SearchOp,
 )
-from pydantic import Field
+from pydantic import Field, StrictBool, StrictFloat, StrictInt
 
 from assent.api.access.project_auth import namespace_for
 from assent.api.context import served
@@ -52,7 +52,7 @@ class ItemRequest(ItemPlace):
     index: Literal[False] | list[str] | None = Field(
         default=None, description="The fields that a search by meaning finds; false for none"
     )
-    ttl: float | None = Field(
+    ttl: StrictFloat | None = Field(
         default=None, description="The minutes for which it is kept, once nobody reads it any more"
     )
 
@@ -62,10 +62,10 @@ class ItemsSearch(LangGraphBody):
 
     namespace_prefix: Labels = Field(default_factory=list)
     filter: JsonObject | None = None
-    limit: int = Field(default=10, ge=1, le=1000)
-    offset: int = Field(default=0, ge=0, le=MOST_LEFT_OUT)
+    limit: StrictInt = Field(default=10, ge=1, le=1000)
+    offset: StrictInt = Field(default=0, ge=0, le=MOST_LEFT_OUT)
     query: str | None = Field(default=None, max_length=10_000)
-    refresh_ttl: bool | None = None
+    refresh_ttl: StrictBool | None = None
 
 
 class NamespacesSearch(LangGraphBody):
@@ -73,9 +73,9 @@ class NamespacesSearch(LangGraphBody):
 
     prefix: Labels = Field(default_factory=list)
     suffix: Labels = Field(default_factory=list)
-    max_depth: int | None = Field(default=None, ge=1, le=MAX_LABELS)
-    limit: int = Field(default=100, ge=1, le=1000)
-    offset: int = Field(default=0, ge=0, le=MOST_LEFT_OUT)
+    max_depth: StrictInt | None = Field(default=None, ge=1, le=MAX_LABELS)
+    limit: StrictInt = Field(default=100, ge=1, le=1000)
+    offset: StrictInt = Field(default=0, ge=0, le=MOST_LEFT_OUT)
 
 
 class Reach:

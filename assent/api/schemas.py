@@ -15,6 +15,8 @@ from pydantic import (
     ConfigDict,
     Field,
     StrictBool,
+    StrictFloat,
+    StrictInt,
     WithJsonSchema,
     model_serializer,
     model_validator,
@@ -44,9 +46,9 @@ ThreadId = Annotated[
 ]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 CheckpointId = Annotated[str, Field(min_length=1, max_length=100)]
-Amount = Annotated[float, Field(gt=0)]
+Amount = Annotated[StrictFloat, Field(gt=0)]
 Delay = Annotated[
-    float,
+    StrictFloat,
     Field(
         ge=0,
         le=MAX_DELAY_SECONDS,
@@ -182,7 +184,7 @@ class ClientConfig(Body):
     metadata: dict[str, Scalar] = Field(
         default_factory=dict, max_length=100, description="For callbacks and tracing"
     )
-    recursion_limit: int | None = Field(
+    recursion_limit: StrictInt | None = Field(
         default=None, ge=1, description="The same as `recursion_limit` beside `config`"
     )
 
@@ -279,14 +281,14 @@ class Input(Given):
     checkpoint_id: CheckpointId | None = Field(
         default=None, description="A checkpoint of the thread's history to continue from"
     )
-    priority: int = Field(
+    priority: StrictInt = Field(
         default=0,
         ge=-100,
         le=100,
         description="Runs of a higher priority start first when the server is at its limit",
     )
     budget: Budget = Field(default=Budget(), description="Limits on the run")
-    recursion_limit: int | None = Field(
+    recursion_limit: StrictInt | None = Field(
         default=None,
         ge=1,
         description="The turns of the model, or in other graphs the supersteps, that the run may "
@@ -367,7 +369,7 @@ class CancelRequest(Body):
     from before it."""
 
     mode: CancelMode = CancelMode.INTERRUPT
-    wait: bool = Field(default=False, description="Answer only after the run has ended")
+    wait: StrictBool = Field(default=False, description="Answer only after the run has ended")
 
 
 class ForkRequest(Body):
@@ -413,7 +415,7 @@ class ScheduleRequest(Given):
     thread_id: ThreadId | None = None
     on_busy: ScheduleOnBusy = "enqueue"
     if_missed: ScheduleIfMissed = "once"
-    enabled: bool = True
+    enabled: StrictBool = True
     metadata: Metadata = Field(default_factory=dict)
     budget: Budget = Field(default=Budget(), description="Limits on each of its runs")
     ends_at: Moment | None = Field(default=None, description="No run is due after that")
@@ -447,7 +449,7 @@ class ScheduleChange(Given):
     thread_id: ThreadId | None = None
     on_busy: ScheduleOnBusy | None = None
     if_missed: ScheduleIfMissed | None = None
-    enabled: bool | None = None
+    enabled: StrictBool | None = None
     metadata: Metadata | None = None
     budget: Budget | None = None
     ends_at: Moment | None = None
@@ -477,7 +479,7 @@ class GrantRequest(Body):
         '`{"any": true}`. A call with an argument that has no bound is not covered'
     )
     until: Moment
-    uses: int = Field(ge=1, le=1_000_000, description="The number of calls that it approves")
+    uses: StrictInt = Field(ge=1, le=1_000_000, description="The number of calls that it approves")
     thread_id: ThreadId | None = None
     user: Name | None = Field(default=None, description="The user for whom the agent works")
 

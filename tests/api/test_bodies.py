@@ -12,9 +12,10 @@ import pytest
 from starlette.exceptions import HTTPException
 from starlette.types import Message
 
+from assent.api.embedding import Assent
 from assent.api.json_body import MOST_FIELDS, MOST_VALUES, read_json
 from assent.api.limits import ANY_BODY, FILE_BODY, FORM_BODY, JSON_BODY, BodyLimits, LimitedBody
-from assent.api.schemas import storable
+from assent.api.schemas import Body, storable
 from assent.core.json import MAX_DEPTH, Json
 from tests.support.server import Api, problem
 
@@ -236,6 +237,32 @@ async def test_bodies_that_are_not_taken_change_nothing(api: Api) -> None:
     for path, body, status in sent:
         await problem(await api.http.post(path, **body), status)
     assert await api.get("/threads") == before
+
+
+# ── numbers and truth values ──────────────────────────────────────────────────────────────────────
+
+
+def bodies(kind: type[Body] = Body) -> Iterator[type[Body]]:
+    """All bodies of requests."""
+    for below in kind.__subclasses__():
+        yield below
+        yield from bodies(below)
+
+
+def taken_for_another(schema: object) -> bool:
+    """True if part of the schema takes false for 0, or "1" for 1."""
+    if isinstance(schema, dict):
+        if schema.get("type") in ("int", "float", "bool") and not schema.get("strict"):
+            return True
+        return any(map(taken_for_another, schema.values()))
+    return isinstance(schema, list | tuple) and any(map(taken_for_another, schema))
+
+
+def test_no_body_takes_false_for_a_number_or_a_text_for_either() -> None:
+    # `Assent` imports every route, and each its bodies.
+    assert Assent
+    loose = {body.__name__ for body in bodies() if taken_for_another(body.__pydantic_core_schema__)}
+    assert len(list(bodies())) > 40 and not loose
 
 
 def nested(depth: int) -> Json:

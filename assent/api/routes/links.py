@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
-from pydantic import Field
+from pydantic import Field, StrictFloat
 
 from assent.api import link_answers
 from assent.api.access.limiting import attempting
@@ -80,7 +80,7 @@ class LinkRequest(Body):
 
     recipient: Name
     decision: Literal["approve", "reject", "respond"] | None = None
-    expires_in: float = Field(
+    expires_in: StrictFloat = Field(
         default=DEFAULT_LIFETIME.total_seconds(),
         gt=0,
         le=MAX_LIFETIME.total_seconds(),
