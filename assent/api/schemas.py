@@ -168,7 +168,7 @@ Message = Annotated[
 ]
 SmallObject = Annotated[JsonObject, AfterValidator(_not_too_large)]
 Tag = Annotated[str, Field(min_length=1, max_length=100)]
-Scalar = str | int | float | bool | None
+Scalar = str | StrictInt | StrictFloat | StrictBool | None
 Breakpoints = Literal["*"] | Annotated[list[Name], Field(max_length=100)]
 
 
