@@ -239,7 +239,10 @@ async def test_killed_amid_three_who_vote_at_once_it_keeps_what_it_acknowledged_
     server: Server, people: People
 ) -> None:
     when, told = moments(11), Counter[str]()
-    for _ in range(6 * ROUNDS):
+    # On a busy machine many kills come when nothing or all was done: then some more.
+    for number in range(18 * ROUNDS):
+        if number >= 6 * ROUNDS and len(told) > 2:
+            break
         approvals = [await asked(people["ann"], f"pay {next(amounts)}") for _ in range(3)]
         votes = [(approval, name) for approval in approvals for name in LEADS]
 
@@ -284,7 +287,7 @@ async def test_killed_amid_three_who_vote_at_once_it_keeps_what_it_acknowledged_
             if second.status_code == 202
         )
         assert set(by_approval.values()) == {2}
-    assert len(told) > 1, f"The kills came when nothing or all was done, and show nothing: {told}"
+    assert len(told) > 2, f"The kills came when nothing or all was done, and show nothing: {told}"
 
 
 # ── the same again ────────────────────────────────────────────────────────────────────────────────

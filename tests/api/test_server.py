@@ -465,7 +465,7 @@ FREE = {
 server is before anything else, and Slack signs what it sends."""
 
 
-async def test_with_keys_each_route_but_two_needs_one_and_decisions_bear_its_name(
+async def test_with_keys_each_route_but_the_free_ones_needs_one_and_decisions_bear_its_name(
     tmp_path: Path,
 ) -> None:
     keys = "ann:annas-secret,bob:bobs-secret"
