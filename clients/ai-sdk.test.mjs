@@ -3,25 +3,11 @@
  */
 
 import assert from "node:assert/strict";
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { test } from "node:test";
 
-import { letGo, newAmount, traces, until, url } from "./harness.mjs";
+import { letGo, newAmount, page, traces, until } from "./harness.mjs";
 
-/** The code of the page, for this server. It stands where it finds its packages. */
-async function page() {
-  const text = readFileSync(new URL("../docs/how-to/use-the-ai-sdk.md", import.meta.url), "utf8");
-  const blocks = [...text.matchAll(/^```javascript\n(.*?)^```$/gms)].map((found) => found[1]);
-  const file = new URL(`./node_modules/.ai-sdk-${process.pid}.mjs`, import.meta.url);
-  writeFileSync(file, blocks.join("\n").replace("http://127.0.0.1:8000", url));
-  try {
-    return await import(file);
-  } finally {
-    rmSync(file);
-  }
-}
-
-const { openChat, asked, approve, reject, edit, answer, cancel } = await page();
+const { openChat, asked, approve, reject, edit, answer, cancel } = await page("use-the-ai-sdk");
 
 let conversations = 0;
 const open = (agent = "agent") => openChat(`ai-sdk-${process.pid}-${++conversations}`, { agent });

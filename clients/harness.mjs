@@ -3,13 +3,15 @@
  * traces that its tools leave, and connections that break.
  */
 
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { after } from "node:test";
 
 export const url = process.env.SERVER;
 
 const PATIENCE = 60_000;
+
+let pages = 0;
 
 let lastAmount = Number(process.env.FIRST_AMOUNT);
 
@@ -42,6 +44,27 @@ export async function all(iterator) {
   const found = [];
   for await (const each of iterator) found.push(each);
   return found;
+}
+
+/**
+ * What the code of this page in `docs/how-to` exports, for this server. Each pair of `changes` are
+ * words of the page, and what stands there for a test.
+ */
+export async function page(name, changes = []) {
+  const text = readFileSync(new URL(`../docs/how-to/${name}.md`, import.meta.url), "utf8");
+  let code = [...text.matchAll(/^```javascript\n(.*?)^```$/gms)].map((found) => found[1]).join("\n");
+  for (const [words, others] of [["http://127.0.0.1:8000", url], ...changes]) {
+    if (!code.includes(words)) throw new Error(`The page ${name} does not say: ${words}`);
+    code = code.replace(words, others);
+  }
+  // It stands where it finds its packages.
+  const file = new URL(`./node_modules/.${name}-${process.pid}-${++pages}.mjs`, import.meta.url);
+  writeFileSync(file, code);
+  try {
+    return await import(file);
+  } finally {
+    rmSync(file);
+  }
 }
 
 /** What the server answers to a plain request, with the status beside it. */
