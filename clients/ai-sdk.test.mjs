@@ -1,5 +1,5 @@
 /**
- * The AI SDK's `Chat`, which `useChat` shows, made and used as `docs/how-to/use-the-ai-sdk.md` says.
+ * The AI SDK's `Chat`, which `useChat` shows, made and used as `docs/how-to/use-from-ai-sdk.md` says.
  */
 
 import assert from "node:assert/strict";
@@ -7,7 +7,7 @@ import { test } from "node:test";
 
 import { letGo, newAmount, page, traces, until } from "./harness.mjs";
 
-const { openChat, asked, approve, reject, edit, answer, cancel } = await page("use-the-ai-sdk");
+const { openChat, asked, approve, reject, edit, answer, cancel } = await page("use-from-ai-sdk");
 
 let conversations = 0;
 const open = (agent = "agent") => openChat(`ai-sdk-${process.pid}-${++conversations}`, { agent });
