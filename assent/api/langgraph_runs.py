@@ -11,14 +11,17 @@ from assent.api.deps import RunsBy
 from assent.api.dialects.langgraph.inputs import answered_in, by_approval
 from assent.api.langgraph_shapes import ThreadRunRequest
 from assent.api.outcomes import due_after
-from assent.approvals.decide import Verdict
+from assent.approvals.decide import ReadAnswer, Verdict
 from assent.approvals.idempotency import Key
 from assent.core.access import Right
-from assent.core.approval import Approval, Choice
+from assent.core.approval import Approval, Choice, match_decisions
 from assent.core.audit import Actor
-from assent.core.errors import Conflict, NotFound
+from assent.core.decisions import Approve
+from assent.core.errors import Conflict, InvalidInput, NotFound
 from assent.core.json import Json, JsonObject
 from assent.core.rows import Run, Thread, ThreadStatus
+from assent.core.run_input import NodeNames, given_in
+from assent.graph.breakpoints import only_its_run_asked
 from assent.runs.follow import wait_for_run
 from assent.runs.service import Runs
 
@@ -34,22 +37,31 @@ class Begun(NamedTuple):
 
 
 async def begin(
-    runs_by: RunsBy, thread_id: str, body: ThreadRunRequest, by: Actor, key: Key | None
+    runs_by: RunsBy,
+    thread_id: str,
+    body: ThreadRunRequest,
+    by: Actor,
+    key: Key | None,
+    *,
+    null_passes: bool = True,
 ) -> Begun:
-    """Do what the body asks of the thread."""
+    """Do what the body asks of the thread. With `null_passes`, no input where the thread only waits
+    at breakpoints that its run asked for is consent to go on there."""
     if body.command is None:
         runs = runs_by(Right.RUN)
-        carried = await _answered(runs, thread_id, body.carried)
-        if not carried:
+        thread = await runs.storage.thread(thread_id)
+        carried = await _answered(runs, thread, body.carried)
+        passed = await _passed(runs, thread, body) if null_passes and not carried else []
+        if carried:
+            choices = _read_as(carried)
+        elif passed:
+            choices = _passing(passed)
+        else:
             return await _submitted(runs, thread_id, body, by, key)
-        answer: Json = carried
     elif body.command.drops:
         return await _dropped(runs_by(Right.RUN), thread_id, by)
     else:
-        answer = body.command.resume
-
-    def choices(pending: Sequence[Approval]) -> Sequence[Choice]:
-        return ThreadAnswer(by_approval(pending, answer)).choices(pending)
+        choices = _read_as(body.command.resume)
 
     runs = runs_by(Right.DECIDE)
     # Whoever only decides what others asked is shown none of their runs.
@@ -62,12 +74,63 @@ async def begin(
     return await _decided(runs, paused, Verdict(decisions=choices, by=by, key=key))
 
 
-async def _answered(runs: Runs, thread_id: str, carried: JsonObject) -> JsonObject:
+def _read_as(answer: Json) -> ReadAnswer:
+    def choices(pending: Sequence[Approval]) -> Sequence[Choice]:
+        return ThreadAnswer(by_approval(pending, answer)).choices(pending)
+
+    return choices
+
+
+async def _answered(runs: Runs, thread: Thread | None, carried: JsonObject) -> JsonObject:
     """The carried answers that are to what the thread waits for."""
-    thread = await runs.storage.thread(thread_id) if carried else None
-    if thread is None or thread.status is not ThreadStatus.INTERRUPTED:
+    if not carried or thread is None or thread.status is not ThreadStatus.INTERRUPTED:
         return {}
     return answered_in(carried, await runs.approvals.pending(thread))
+
+
+async def _passed(runs: Runs, thread: Thread | None, body: ThreadRunRequest) -> Sequence[Approval]:
+    """What the thread waits for, if the body has no input and that is only breakpoints which the
+    run that paused asked for; else nothing. Raises `InvalidInput` if the body asks for others."""
+    if body.input is not None or body.after_seconds or thread is None:
+        return []
+    if thread.status is not ThreadStatus.INTERRUPTED or thread.run_id is None:
+        return []
+    agent = runs.agents.get(thread.agent or "")
+    if agent is None or body.agent_among(runs.agents) != thread.agent:
+        return []
+    pending = await runs.approvals.pending(thread)
+    if len(pending) != len(thread.pending):
+        return []
+    given = given_in((await runs.run(thread.run_id)).input)
+    if not all(only_its_run_asked(agent, each, given) for each in pending):
+        return []
+    if body.place is not None and not await _is_head(runs, thread, body.place):
+        return []
+    asked = body.fields_given()
+    for name in ("interrupt_before", "interrupt_after"):
+        if not _covers(getattr(given, name), asked.get(name)):
+            raise InvalidInput(
+                f"The run goes on with the breakpoints that it was asked with, and '{name}' names "
+                "others. Leave it out."
+            )
+    return pending
+
+
+def _covers(given: NodeNames | None, asked: NodeNames | None) -> bool:
+    """True if all of the nodes that are asked for are given already."""
+    return given == "*" or (asked != "*" and {*(asked or ())} <= {*(given or ())})
+
+
+def _passing(asked: Sequence[Approval]) -> ReadAnswer:
+    """Approves these, and nothing that is asked besides by now."""
+    passed = {each.approval_id for each in asked}
+
+    def choices(pending: Sequence[Approval]) -> Sequence[Choice]:
+        if {each.approval_id for each in pending} - passed:
+            raise Conflict("The thread waits for something else by now. Look at it, and decide.")
+        return match_decisions(pending, Approve(), for_all=True)
+
+    return choices
 
 
 async def run_of(runs: Runs, thread_id: str, run_id: str) -> Run:

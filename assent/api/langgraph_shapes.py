@@ -271,6 +271,11 @@ class ThreadRunRequest(GraphInput, PlacedBody):
             raise ValueError("a 'command' decides, now: leave out 'input' and 'after_seconds'")
         return self
 
+    def agent_among(self, agents: Collection[str]) -> str:
+        """The name of the agent that is asked, which is one of these if there is such a one."""
+        names = {assistant_id_of(agent): agent for agent in agents}
+        return names.get(self.assistant_id, self.assistant_id)
+
     def given_at(self, place: str | None) -> RunInput:
         """The run's input. With a place to go on from, null is none."""
         fields = self.fields_given()
@@ -293,11 +298,10 @@ class ThreadRunRequest(GraphInput, PlacedBody):
     ) -> Submission:
         """The submission of this input by the actor, to one of the server's agents; to go on from
         the `place`, a checkpoint."""
-        names = {assistant_id_of(agent): agent for agent in agents}
         return Submission(
             given=self.given_at(place),
             by=by,
-            agent=names.get(self.assistant_id, self.assistant_id),
+            agent=self.agent_among(agents),
             thread_id=thread_id,
             metadata=self.metadata,
             on_busy=self.multitask_strategy,

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from assent.core.approval import Approval, ApprovalKind
 from assent.core.remembered import Remembered
 from assent.core.run_input import NodeNames, RunInput
 from assent.graph.kinds import Agent
@@ -34,6 +35,22 @@ class Breakpoints:
             paused = with_breakpoints(agent, before or [], after or [])
             self._copies.put(key, paused)
         return paused
+
+
+def only_its_run_asked(agent: Agent, approval: Approval, given: RunInput) -> bool:
+    """True if the approval is of a pause between nodes which the run that paused was `given` as a
+    breakpoint, and which the agent was not compiled with. Where that is not certain, as behind the
+    nodes of an `interrupt_after`, it is taken for one of the agent's."""
+    if approval.kind is not ApprovalKind.NODE or approval.namespace:
+        return False
+    if agent.interrupt_after_nodes or _names_one(agent.interrupt_before_nodes, approval.node):
+        return False
+    return bool(given.interrupt_after) or _names_one(given.interrupt_before or [], approval.node)
+
+
+def _names_one(names: Literal["*"] | Sequence[str], nodes: str) -> bool:
+    """True if one of the names is among the nodes, which are joined by commas."""
+    return names == "*" or any(f", {name}, " in f", {nodes}, " for name in names)
 
 
 def with_breakpoints(agent: Agent, before: NodeNames, after: NodeNames) -> Agent:
