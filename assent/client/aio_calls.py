@@ -354,6 +354,12 @@ class ScheduleCalls(Group):
         """Make a schedule."""
         return await self._asks.ask(calls.create_schedule(cron, message, options))
 
+    async def preview(
+        self, cron: str, *, timezone: str = "UTC", count: int = 5
+    ) -> tuple[datetime, ...]:
+        """The next times of a cron expression, in its time zone. Nothing is scheduled."""
+        return await self._asks.ask(calls.preview_schedule(cron, timezone, count))
+
     async def get(self, schedule_id: str) -> Schedule:
         """The schedule."""
         return await self._asks.ask(calls.get_schedule(schedule_id))

@@ -190,6 +190,10 @@ def _several(name: str, kind: type[V]) -> Callable[[bytes], tuple[V, ...]]:
     return lambda body: tuple(map(kind.of, _object(body)[name]))
 
 
+def _next_times(body: bytes) -> tuple[datetime, ...]:
+    return tuple(map(datetime.fromisoformat, _object(body)["next_times"]))
+
+
 # ── runs ──────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -488,6 +492,11 @@ def link(
 def create_schedule(cron: str, message: Json, options: JsonObject) -> Call[Schedule]:
     body = run_body(message, {**options, "cron": cron})
     return _post("/schedules", _one(Schedule), body)
+
+
+def preview_schedule(cron: str, timezone: str, count: int) -> Call[tuple[datetime, ...]]:
+    params = params_of(cron=cron, timezone=timezone, count=count)
+    return _get("/schedules/preview", _next_times, params)
 
 
 def get_schedule(schedule_id: str) -> Call[Schedule]:

@@ -353,6 +353,10 @@ class ScheduleCalls(Group):
         """Make a schedule."""
         return self._asks.ask(calls.create_schedule(cron, message, options))
 
+    def preview(self, cron: str, *, timezone: str = "UTC", count: int = 5) -> tuple[datetime, ...]:
+        """The next times of a cron expression, in its time zone. Nothing is scheduled."""
+        return self._asks.ask(calls.preview_schedule(cron, timezone, count))
+
     def get(self, schedule_id: str) -> Schedule:
         """The schedule."""
         return self._asks.ask(calls.get_schedule(schedule_id))

@@ -292,3 +292,28 @@ async def test_a_word_of_consent_at_a_set_time_is_none(api: Api, thread: str, am
         return await api.last_words(thread) == "You said: yes"
 
     await until(it_is_a_message)
+
+
+async def test_its_times_are_seen_before_it_is_made(api: Api) -> None:
+    params = {"cron": "30 9 * * MON", "timezone": "Europe/Berlin", "count": 3}
+    times = (await api.get("/schedules/preview", **params))["next_times"]
+    seen = [datetime.fromisoformat(time) for time in times]
+    assert [(time.weekday(), time.hour, time.minute) for time in seen] == [(0, 9, 30)] * 3
+    assert seen == sorted(seen) and seen[0] > datetime.now(UTC)
+    # The same as those of a schedule that is made then.
+    schedule = await made(api, cron="30 9 * * MON", timezone="Europe/Berlin")
+    assert schedule["next_times"][:3] == times
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"cron": "never"},
+        {"cron": NEVER, "timezone": "Mars/Olympus"},
+        {"cron": NEVER, "count": 0},
+        {"cron": NEVER, "count": 21},
+        {},
+    ],
+)
+async def test_a_preview_of_no_times_says_why(api: Api, params: dict[str, Any]) -> None:
+    await problem(await api.http.get("/schedules/preview", params=params), 422)

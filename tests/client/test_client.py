@@ -147,6 +147,8 @@ async def test_threads_and_states(client: Client, thread: str) -> None:
 
 
 async def test_everything_else_that_a_server_does(client: Client, thread: str) -> None:
+    first, second = await client.schedules.preview("0 9 * * *", timezone="Asia/Tokyo", count=2)
+    assert (first.hour, second - first) == (9, timedelta(days=1))
     schedule = await client.schedules.create("0 9 * * *", "Hi", agent="agent", thread_id=thread)
     assert (await client.schedules.change(schedule.schedule_id, enabled=False)).enabled is False
     run = await client.schedules.run(schedule.schedule_id)

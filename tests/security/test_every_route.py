@@ -350,6 +350,12 @@ BEFORE_THREADS = "/threads/{id}/stream/events"
 """A socket that opens whether there is the thread or not, and shows nothing of one that is not
 seen (tests/api/test_thread_protocol.py)."""
 
+QUERIES: dict[tuple[str, str], Callable[[Things], str]] = {
+    ("GET", "/store/items"): lambda of: f"?namespace={of.owner}.notes&key=a",
+    ("GET", "/schedules/preview"): lambda of: "?cron=0+9+*+*+*",
+}
+"""A right query for each route that needs one."""
+
 OF_NOBODY = {
     "/runs/crons",
     "/runs",
@@ -615,8 +621,8 @@ def body_of(asked: Asked, role: str, things: Things) -> Any:
 
 async def answer_to(world: World, role: str, asked: Asked, things: Things) -> Answer:
     path = things.path(asked.path, asked.rule.thing)
-    if asked[:2] == ("GET", "/store/items"):
-        path += f"?namespace={things.owner}.notes&key=a"
+    if asked[:2] in QUERIES:
+        path += QUERIES[asked[:2]](things)
     return await world.ask(f"{PAT}:{role}", asked.method, path, body_of(asked, role, things))
 
 

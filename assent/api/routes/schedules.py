@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from fastapi import Request, Response
+from typing import Annotated
+from zoneinfo import ZoneInfo
+
+from fastapi import Query, Request, Response
 
 from assent.api.access.rules import Thing, may
 from assent.api.answers import answers, refuses
@@ -12,12 +15,16 @@ from assent.api.outcomes import started_response
 from assent.api.paths import url
 from assent.api.responses import json_response, page_response
 from assent.api.routing import router_of
-from assent.api.schemas import ScheduleChange, ScheduleRequest
-from assent.api.shapes.runs import RunView, SchedulesPage, UpcomingSchedule
+from assent.api.schemas import Cron, ScheduleChange, ScheduleRequest, Zone
+from assent.api.shapes.runs import RunView, SchedulePreview, SchedulesPage, UpcomingSchedule
 from assent.api.views import schedule_view
 from assent.core.access import Right
+from assent.runs.schedules import next_times
 
 router = router_of("schedules")
+
+MOST_PREVIEWED = 20
+"""The most times that a preview has."""
 
 
 @router.post("/schedules", status_code=201)
@@ -46,6 +53,23 @@ async def list_schedules(
     """Schedules, newest first. `next` is the cursor of the next page, or null."""
     page = await runs.storage.schedules(limit=limit, cursor=cursor)
     return page_response("schedules", page, schedule_view)
+
+
+@router.get("/schedules/preview")
+@may(Right.READ, Thing.LIST, langgraph=("crons", "read"))
+@answers(SchedulePreview)
+async def preview_schedule(
+    runs: TheRuns,
+    by: TheActor,
+    cron: Annotated[Cron, Query()],
+    timezone: Annotated[Zone, Query()] = "UTC",
+    count: Annotated[int, Query(ge=1, le=MOST_PREVIEWED, description="The most times")] = 5,
+) -> Response:
+    """The next times of a cron expression, in its time zone, for whoever is about to schedule
+    something. Fewer than `count` if it has no more in the next fifty years."""
+    times = next_times(cron, timezone, runs.clock.now(), count)
+    zone = ZoneInfo(timezone)
+    return json_response({"next_times": [time.astimezone(zone) for time in times]})
 
 
 @router.get("/schedules/{id}")

@@ -120,6 +120,12 @@ class UpcomingSchedule(ScheduleView):
     next_times: list[Time]
 
 
+class SchedulePreview(TypedDict):
+    """The next times of a cron expression, in its time zone."""
+
+    next_times: list[Time]
+
+
 class SchedulesPage(TypedDict):
     """Schedules, and the cursor of the next page."""
 
