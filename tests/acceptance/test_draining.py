@@ -7,9 +7,13 @@ import asyncio
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
+from langgraph_sdk import get_client
 
 from tests.support.server import Api, Json, Server, asking, scripted_agents, serving, types_of
 from tests.support.waiting import until
@@ -105,3 +109,30 @@ async def test_what_waits_its_turn_waits_for_the_next_process(server: Server) ->
         server.start()
         assert (await api.ended(queued["run_id"]))["status"] == "success"
     assert server.traces() == ["slow 5", "look 3"]
+
+
+async def test_who_waits_for_a_run_can_tell_the_servers_end_from_the_runs(server: Server) -> None:
+    """An answer of LangGraph's that takes long has sent its status by then."""
+    command: Any = {"resume": {"decisions": [{"type": "approve"}]}}
+    async with AsyncExitStack() as stack:
+        api = await stack.enter_async_context(asking(server))
+        sdk = await stack.enter_async_context(get_client(url=server.url))
+        http = await stack.enter_async_context(httpx.AsyncClient(base_url=server.url))
+        await api.paused("slow 5 then tell 2", thread_id="t")
+        with pytest.warns(UserWarning, match="attempting reconnect to Location"):
+            waiting = asyncio.create_task(sdk.runs.wait("t", "agent", command=command))
+            await server.until_traced("slow 5")
+            path = f"/threads/t/runs/{(await api.runs('t'))[0]['run_id']}/join"
+            joining = await stack.enter_async_context(http.stream("GET", path))
+            stopping = asyncio.create_task(asyncio.to_thread(server.terminate))
+            await until(lambda: not server.is_listening())
+            server.let_go(5)
+            await stopping
+            with pytest.raises(httpx.RemoteProtocolError):
+                await joining.aread()
+            assert (joining.status_code, joining.headers["location"]) == (200, path)
+            server.start()
+            values: Any = await waiting
+        assert values["messages"][-1]["content"] == "word0 word1"
+        assert await api.get(path) == values
+    assert server.traces() == ["slow 5"]

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
 from assent.api.dialects.langgraph.channels import CHANNELS
-from tests.support.server import Api, Server, problem
+from tests.support.secrets import bearer, keys_of
+from tests.support.server import (
+    Api,
+    Server,
+    asking,
+    problem,
+    scripted_agents,
+    serving,
+)
 from tests.support.thread_client import (
     ALL,
     data_of,
@@ -215,3 +225,59 @@ async def test_a_command_that_decides_nothing_that_is_asked_decides_nothing(
     assert again["type"] == "error"
     assert len(await api.pending(thread)) == 1
     assert server.traces(f"pay {amount}") == []
+
+
+# ── of somebody else ──────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def peoples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that ann and bob have keys of. Each may run their own threads, and decide for the
+    other."""
+    folder = tmp_path_factory.mktemp("peoples")
+    agents = scripted_agents(folder, "agent")
+    with serving(folder, agents, ASSENT_API_KEYS=keys_of("ann", "bob")) as server:
+        yield server
+
+
+async def test_a_socket_of_somebody_elses_thread_is_as_one_of_none(
+    peoples: Server, thread: str, amount: int
+) -> None:
+    absent = f"{thread}-absent"
+    async with AsyncExitStack() as stack:
+        ann, bob = [
+            await stack.enter_async_context(asking(peoples, **bearer(name)))
+            for name in ("ann", "bob")
+        ]
+        await ann.paused(f"pay {amount}", thread_id=thread)
+        before = await ann.get(f"/threads/{thread}")
+        (asked,) = before["approvals"]
+        sockets = {
+            id: await stack.enter_async_context(
+                thread_socket(peoples.port, id, headers=bearer("bob"))
+            )
+            for id in (thread, absent)
+        }
+        for id, socket in sockets.items():
+            await socket.done("subscription.subscribe", channels=ALL)
+            await socket.done("subscription.subscribe", channels=ALL, since=4096)
+            decision = {"interrupt_id": asked["approval_id"], "response": [{"type": "approve"}]}
+            refused = await socket.ask("input.respond", **decision)
+            assert refused["error"] == "no_such_run"
+            assert refused["message"] == f"There is no thread '{id}'."
+        run = await sockets[thread].ask("run.start", **start("look 1"))
+        assert run["type"] == "error"
+        assert await ann.get(f"/threads/{thread}") == before
+
+        # He may decide what she asks, and sees no more of her thread for that.
+        reject = {"type": "reject"}
+        decided = await bob.http.post(f"/approvals/{asked['approval_id']}/decide", json=reject)
+        assert decided.status_code == 202
+        await ann.at_rest(thread)
+        await sockets[thread].done("subscription.subscribe", channels=ALL)
+        await sockets[thread].done("subscription.subscribe", channels=["lifecycle"])
+        assert sockets[thread].events == {}
+        # On a thread of his own he hears all of it.
+        await sockets[absent].done("run.start", **start("look 1"))
+        await sockets[absent].until()
+    assert peoples.traces(f"pay {amount}") == []

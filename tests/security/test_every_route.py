@@ -348,7 +348,7 @@ DECIDING: dict[tuple[str, str], Callable[[Things], Any]] = {
 
 BEFORE_THREADS = "/threads/{id}/stream/events"
 """A socket that opens whether there is the thread or not, and shows nothing of one that is not
-seen (tests/api/test_thread_protocol.py)."""
+seen: `test_a_socket_of_somebody_elses_thread_is_as_one_of_none`."""
 
 QUERIES: dict[tuple[str, str], Callable[[Things], str]] = {
     ("GET", "/store/items"): lambda of: f"?namespace={of.owner}.notes&key=a",
