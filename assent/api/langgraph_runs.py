@@ -4,7 +4,11 @@ it waits for. However it is asked, nothing that a person has to agree with runs 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
 from typing import NamedTuple
+
+from msgspec import structs
 
 from assent.api.decision_bodies import ThreadAnswer
 from assent.api.deps import RunsBy
@@ -24,6 +28,7 @@ from assent.core.run_input import NodeNames, given_in
 from assent.graph.breakpoints import only_its_run_asked
 from assent.runs.follow import wait_for_run
 from assent.runs.service import Runs
+from assent.runs.transitions import IfPaused, Submission
 
 
 class Begun(NamedTuple):
@@ -152,10 +157,11 @@ async def _submitted(
     at_head = thread is not None and place is not None and await _is_head(runs, thread, place)
     if at_head and body.input is not None:
         place = None
-    submission = body.submission(
+    submission = submission_of(
+        runs,
+        body,
         by,
         thread_id,
-        runs.agents,
         place=place,
         # To go on with nothing where a person was asked is to do it without them.
         if_paused="cancel" if body.input is not None or (place and not at_head) else "refuse",
@@ -164,6 +170,29 @@ async def _submitted(
     )
     started = await runs.submit(submission)
     return Begun(runs, started.run, started.first_seq)
+
+
+def submission_of(
+    runs: Runs,
+    body: ThreadRunRequest,
+    by: Actor,
+    thread_id: str,
+    *,
+    place: str | None = None,
+    if_paused: IfPaused = "refuse",
+    due_at: datetime | None = None,
+    key: Key | None = None,
+) -> Submission:
+    """The submission of the body's input by the actor; to go on from the `place`, a checkpoint. As
+    LangGraph does, it leaves out what the graph does not know: clients send the same to any."""
+    submission = body.submission(
+        by, thread_id, runs.agents, place=place, if_paused=if_paused, due_at=due_at, key=key
+    )
+    agent, given = submission.agent or "", submission.given
+    if agent not in runs.agents or not given.has_input:
+        return submission
+    known = runs.shape_of(agent).known(given.input)
+    return replace(submission, given=structs.replace(given, input=known))
 
 
 async def _is_head(runs: Runs, thread: Thread, checkpoint_id: str) -> bool:

@@ -24,7 +24,7 @@ from assent.graph.input_fields import (
     input_fields,
     is_made,
 )
-from assent.graph.kinds import Agent, gate_of
+from assent.graph.kinds import Agent, gate_of, is_workflow
 from assent.graph.outside_messages import read_messages
 from assent.graph.task_options import TaskRules
 
@@ -44,6 +44,7 @@ class InputShape:
     configurable: frozenset[str]
     nodes: frozenset[str]
     is_gated: bool
+    is_workflow: bool = False
     tasks: TaskRules = TaskRules()
 
     def check(self, given: RunInput) -> None:
@@ -142,6 +143,15 @@ class InputShape:
             self._check_known(value)
             self._check_nothing_is_missing(value)
         self._check_fits(value, self.fields)
+
+    def known(self, value: Json) -> Json:
+        """The input without the fields that the graph does not know, if it knows another: LangGraph
+        drops them. A workflow would be given them, so of its argument nothing is left out."""
+        if self.is_workflow or not isinstance(value, dict):
+            return value
+        unknown = self.fields.unknown(value)
+        left = {name: each for name, each in value.items() if name not in unknown}
+        return left or value
 
     def _check_known(self, value: JsonObject) -> None:
         if unknown := self.fields.unknown(value):
@@ -256,6 +266,7 @@ def shape_of(
         configurable=frozenset(declared) | frozenset(configurable),
         nodes=frozenset(agent.nodes) - {START},
         is_gated=gate_of(agent) is not None,
+        is_workflow=is_workflow(agent),
         tasks=tasks,
     )
 

@@ -74,6 +74,31 @@ async def test_input_that_the_graph_does_not_know_is_named(api: Api) -> None:
     )
 
 
+async def test_langgraphs_clients_may_send_what_the_graph_does_not_know(
+    api: Api, thread: str
+) -> None:
+    """CopilotKit sends `tools` to any graph. What is known of it runs, and nothing else is kept."""
+    beside = {"tools": [], "zzz": 1, "decisions": {"x": {"type": "approve"}}}
+    body: Json = {"assistant_id": "report", "input": {"topic": thread, **beside}}
+    body["if_not_exists"] = "create"
+    path = f"/threads/{thread}/runs"
+    run = (await expect(await api.http.post(path, json=body), 200)).json()
+    assert run["kwargs"]["input"] == {"topic": thread}
+    values = (await expect(await api.http.post("/runs/wait", json=body), 200)).json()
+    assert values == {"topic": thread, "notes": [f"about {thread}"]}
+    (run,) = (await expect(await api.http.post("/runs/batch", json=[body]), 200)).json()
+    assert run["kwargs"]["input"] == {"topic": thread}
+
+    ours = {"assistant_id": "agent", "input": {"messages": "tell 1", **beside}}
+    values = (await expect(await api.http.post("/runs/wait", json=ours), 200)).json()
+    assert [each["content"] for each in values["messages"]] == ["tell 1", "word0"]
+    assert values["decisions"] == {}
+    for path, unknown in (("/runs", beside), ("/runs/stream", {"decisions": beside["decisions"]})):
+        body = {"assistant_id": "agent", "input": unknown}
+        told = await problem(await api.http.post(path, json=body), 422)
+        assert "takes no input 'decisions'" in told["detail"]
+
+
 async def test_a_message_to_a_graph_without_messages_says_what_it_takes(
     api: Api, server: Server
 ) -> None:

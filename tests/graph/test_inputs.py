@@ -228,6 +228,15 @@ def test_a_workflow_takes_its_argument() -> None:
     )
 
 
+def test_what_a_graph_knows_of_an_input_is_left_of_it() -> None:
+    chat = shape_of(graph(Chat), "x")
+    assert chat.known({"topic": "tea", "tools": []}) == {"topic": "tea"}
+    for whole in ({"tools": []}, {}, None, "tea", ["topic"]):
+        assert chat.known(whole) == whole
+    given = {"topic": "tea", "notes": [], "steps": 1, "tools": []}
+    assert workflow(Report).known(given) == given
+
+
 # ── blocks ────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -13,7 +13,7 @@ from assent.api.access.rules import Thing, may
 from assent.api.answers import answers, refuses, streams_frames
 from assent.api.deps import Admitted, TheActor, TheRuns
 from assent.api.idempotency import TheKey
-from assent.api.langgraph_runs import Begun, begin, run_of
+from assent.api.langgraph_runs import Begun, begin, run_of, submission_of
 from assent.api.langgraph_shapes import (
     NewThreadRunRequest,
     StoppedRunsRequest,
@@ -98,7 +98,7 @@ async def start_runs(
     """Start several runs, each on a new thread. If one of them is refused for what it asks, none is
     started; if the queue is full, those before it are."""
     for each in body:
-        submission = each.submission(by, "", runs.agents)
+        submission = submission_of(runs, each, by, "")
         await runs.check_input(submission, runs.agent_for(submission, None))
     begun = [await _begun(runs, each, by, None) for each in body]
     return json_response([langgraph_run_view(each.run) for each in begun])
