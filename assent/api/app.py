@@ -487,9 +487,11 @@ def _caps(settings: Settings) -> Caps:
         threads=settings.max_threads_per_user,
         pending=settings.max_pending_per_user,
         file_bytes=settings.max_uploads_bytes_per_user,
+        assistants=settings.max_assistants_per_user,
         tenant_threads=settings.max_threads_per_tenant,
         tenant_pending=settings.max_pending_per_tenant,
         tenant_file_bytes=settings.max_uploads_bytes_per_tenant,
+        tenant_assistants=settings.max_assistants_per_tenant,
     )
 
 

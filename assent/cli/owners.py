@@ -16,8 +16,8 @@ from assent.runs.owners import Move, Moved
 from assent.storage.base import Storage
 
 commands = typer.Typer(
-    help="Change whose the threads, schedules and uploads in a database are. Exits with 0 if it is "
-    "done, 1 if it could not be, 2 if the request makes no sense.",
+    help="Change whose the threads, schedules, assistants and uploads in a database are. Exits "
+    "with 0 if it is done, 1 if it could not be, 2 if the request makes no sense.",
     no_args_is_help=True,
 )
 
@@ -37,7 +37,7 @@ def move(
     tenant: Tenant = None,
     from_tenant: FromTenant = None,
 ) -> None:
-    """Give all threads, schedules and uploads of one person to another.
+    """Give all threads, schedules, assistants and uploads of one person to another.
 
     What was made before the server had keys is `local`'s. Stop the server first. With four eyes the
     new owner is whoever the old one was. Standing grants go along, and unused links of the old name
@@ -59,7 +59,8 @@ def move(
         moved = in_database(settings, move_all, if_held="Stop it first.")
     sentence = (
         f"'{target}' has {moved.threads:,} thread(s), {moved.schedules:,} schedule(s), "
-        f"{moved.uploads:,} upload(s) and {moved.grants:,} standing grant(s) of '{source}' now. "
+        f"{moved.uploads:,} upload(s), {moved.grants:,} standing grant(s) and "
+        f"{moved.assistants:,} assistant(s) of '{source}' now. "
         "What agents keep in the store, the feeds and the audit chain stay as they are."
     )
     console().print(visible(sentence), soft_wrap=True)

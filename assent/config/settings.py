@@ -334,6 +334,9 @@ class Settings(BaseSettings):
     max_uploads_bytes_per_user: int = Field(default=1 << 30, ge=1)
     """The most bytes of one person's uploads."""
 
+    max_assistants_per_user: int = Field(default=1_000, ge=1)
+    """The most versions that all assistants of one person may have together."""
+
     max_threads_per_tenant: int | None = Field(default=None, ge=1)
     """The most threads that all people of one tenant may have."""
 
@@ -342,6 +345,9 @@ class Settings(BaseSettings):
 
     max_uploads_bytes_per_tenant: int | None = Field(default=None, ge=1)
     """The most bytes of the uploads of one tenant's people."""
+
+    max_assistants_per_tenant: int | None = Field(default=None, ge=1)
+    """The most versions that the assistants of one tenant's people may have."""
 
     max_streams_per_tenant: int | None = Field(default=None, ge=1)
     """The most streams that one tenant's people may have open."""

@@ -88,7 +88,8 @@ class Thread:
     """A conversation. `pending` are the ids of the approvals it waits for; `checkpoint_id` is its
     head, written when a run stops. `requested_by` are the people who wrote to its conversation and
     whom nobody has agreed with since (`assent.approvals.requesters`). `tampered` is a sentence on
-    what was found not to be as it was stored: then nothing runs on the thread any more."""
+    what was found not to be as it was stored: then nothing runs on the thread any more.
+    `assistant_id` is that of the `Assistant` that its last run was begun with, if it was one."""
 
     thread_id: str
     owner: str
@@ -104,6 +105,7 @@ class Thread:
     tenant: str | None = None
     version: int = 1
     tampered: str | None = None
+    assistant_id: str | None = None
 
     def check_trusted(self) -> None:
         """Raise `Tampered` if the thread is marked as tampered with."""
@@ -245,6 +247,55 @@ class Schedule:
     metadata: Mapping[str, Json] = field(default_factory=dict)
     budget: Mapping[str, Json] = field(default_factory=dict)
     ends_at: datetime | None = None
+    tenant: str | None = None
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assistant:
+    """An agent with settings of its own: the `config`, `context` and `metadata` that lie under
+    those of the runs that are begun with it.
+
+    They are those of the version with this `number`, which need not be the last one that was made,
+    `last_number`. `requested_by` are the people whose words they are. Its `thread_id` is empty.
+    """
+
+    assistant_id: str
+    owner: str
+    agent: str
+    name: str
+    created_at: datetime
+    updated_at: datetime
+    number: int = 1
+    last_number: int = 1
+    description: str | None = None
+    config: Mapping[str, Json] = field(default_factory=dict)
+    context: Mapping[str, Json] = field(default_factory=dict)
+    metadata: Mapping[str, Json] = field(default_factory=dict)
+    requested_by: tuple[str, ...] = ()
+    thread_id: str = ""
+    tenant: str | None = None
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssistantVersion:
+    """An assistant as it was made or changed once, to go back to. `version_id` is made of the
+    assistant's id and the `number`. Its `thread_id` is empty."""
+
+    version_id: str
+    assistant_id: str
+    number: int
+    owner: str
+    agent: str
+    name: str
+    created_at: datetime
+    description: str | None = None
+    config: Mapping[str, Json] = field(default_factory=dict)
+    context: Mapping[str, Json] = field(default_factory=dict)
+    metadata: Mapping[str, Json] = field(default_factory=dict)
+    requested_by: tuple[str, ...] = ()
+    thread_id: str = ""
     tenant: str | None = None
     version: int = 1
 
@@ -414,6 +465,8 @@ Row = (
     | Effect
     | Timer
     | Schedule
+    | Assistant
+    | AssistantVersion
     | Notification
     | Link
     | File

@@ -15,21 +15,33 @@ from assent.core.audit import LOCAL, AuditAction, AuditEntry, Authentication
 from assent.core.clock import Clock
 from assent.core.errors import InvalidRequest
 from assent.core.grant import Grant
-from assent.core.rows import File, Link, Notification, Row, Run, Schedule, Thread
+from assent.core.rows import (
+    Assistant,
+    AssistantVersion,
+    File,
+    Link,
+    Notification,
+    Row,
+    Run,
+    Schedule,
+    Thread,
+)
 from assent.storage.base import Change, Storage, all_pages, all_rows
 
-Owned = TypeVar("Owned", Thread, Run, Schedule)
+Owned = TypeVar("Owned", Thread, Run, Schedule, Assistant, AssistantVersion)
+Alone = TypeVar("Alone", Schedule, Assistant, AssistantVersion)
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """The number of threads, schedules, uploads and standing grants that are somebody else's
-    now."""
+    """The number of threads, schedules, uploads, standing grants and assistants that are somebody
+    else's now."""
 
     threads: int = 0
     schedules: int = 0
     uploads: int = 0
     grants: int = 0
+    assistants: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +79,24 @@ class Move:
         found = await all_rows(everybodys.schedules)
         files = await all_rows(self.storage.uploads_of, owner=self.source)
         grants = await all_rows(everybodys.grants)
-        before: list[Row] = [*found, *files, *grants]
-        after: list[Row] = [*map(self._schedule, found), *map(self._upload, files)]
-        after += map(self._grant, grants)
+        assistants = await all_rows(everybodys.assistants)
+        versions = [
+            version
+            for each in assistants
+            for version in await all_rows(
+                self.storage.assistant_versions, assistant_id=each.assistant_id
+            )
+        ]
+        before: list[Row] = [*found, *files, *grants, *assistants, *versions]
+        after: list[Row] = [*map(self._alone, found), *map(self._upload, files)]
+        after += [*map(self._grant, grants), *map(self._alone, assistants)]
+        after += map(self._alone, versions)
         if rows := _changes(before, after):
             await self._commit(rows)
         schedules = sum(each.owner == self.source.name for each in found)
         given = sum(isinstance(row, Grant) for row in rows)
-        return Moved(threads, schedules, len(files), given)
+        own = sum(each.owner == self.source.name for each in assistants)
+        return Moved(threads, schedules, len(files), given, own)
 
     async def _thread(self, thread: Thread) -> bool:
         """Move the thread if it is the owner's, or change their name in it; true for the first."""
@@ -111,8 +133,8 @@ class Move:
     def _is_void(self, link: Link) -> bool:
         return link.used_at is None and self.source.name in (link.recipient, link.created_by)
 
-    def _schedule(self, row: Schedule) -> Schedule:
-        """The schedule, if it is the owner's, or in the same tenant as the new one's."""
+    def _alone(self, row: Alone) -> Alone:
+        """The row of no thread, if it is the owner's, or in the same tenant as the new one's."""
         is_theirs = row.owner == self.source.name
         return self._changed(row) if is_theirs or not self._crosses else row
 

@@ -33,6 +33,8 @@ from assent.core.grant import Grant
 from assent.core.rows import (
     Answer,
     ApiKey,
+    Assistant,
+    AssistantVersion,
     Effect,
     File,
     FileUse,
@@ -70,15 +72,17 @@ class QueueLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caps:
-    """The most threads, pending runs and bytes of uploads that one person may have, and all people
-    of one tenant together; None for any number."""
+    """The most threads, pending runs, bytes of uploads and versions of assistants that one person
+    may have, and all people of one tenant together; None for any number."""
 
     threads: int = 10_000
     pending: int = 1_000
     file_bytes: int = 1 << 30
+    assistants: int = 1_000
     tenant_threads: int | None = None
     tenant_pending: int | None = None
     tenant_file_bytes: int | None = None
+    tenant_assistants: int | None = None
 
 
 def files_full(who: str, most: int) -> FilesFull:
@@ -353,6 +357,26 @@ class Reads(ABC):
     @abstractmethod
     async def schedules(self, *, limit: int = 100, cursor: str | None = None) -> Page[Schedule]:
         """List schedules, newest first."""
+
+    # ── assistants ──
+
+    @abstractmethod
+    async def assistant(self, assistant_id: str) -> Assistant | None:
+        """Return the assistant, None if there is none."""
+
+    @abstractmethod
+    async def assistants(self, *, limit: int = 100, cursor: str | None = None) -> Page[Assistant]:
+        """List assistants, newest first."""
+
+    @abstractmethod
+    async def assistant_version(self, version_id: str) -> AssistantVersion | None:
+        """Return the version of an assistant, None if there is none."""
+
+    @abstractmethod
+    async def assistant_versions(
+        self, assistant_id: str, *, limit: int = 100, cursor: str | None = None
+    ) -> Page[AssistantVersion]:
+        """List the versions of an assistant, the last one first. They are removed with it."""
 
     # ── approvals ──
 

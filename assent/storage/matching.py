@@ -1,5 +1,6 @@
-"""The storage as one request may see it, of whose threads or schedules only some are for it: those
-whose metadata match. What hangs on a thread goes by the thread."""
+"""The storage as one request may see it, of whose threads, schedules or assistants only some are
+for it: those whose metadata match. What hangs on a thread goes by the thread, and versions by their
+assistant."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from assent.core.access import Sight
 from assent.core.approval import Approval
 from assent.core.errors import NotFound
 from assent.core.json import Json
-from assent.core.rows import Run, Schedule, Thread
+from assent.core.rows import Assistant, AssistantVersion, Run, Schedule, Thread
 from assent.storage.base import Caps, LogEntry, Page, Storage
 from assent.storage.seen import SeenStorage
 
@@ -24,15 +25,16 @@ def _all(metadata: Mapping[str, Json]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Matching:
-    """Which metadata the threads and the schedules have that are for a request."""
+    """Which metadata the threads, schedules and assistants have that are for a request."""
 
     threads: Matches = _all
     schedules: Matches = _all
+    assistants: Matches = _all
 
 
 class MatchingStorage(SeenStorage):
-    """A seen storage without the threads and schedules that do not match. Pages may be shorter than
-    was asked for."""
+    """A seen storage without the threads, schedules and assistants that do not match. Pages may be
+    shorter than was asked for."""
 
     def __init__(self, whole: Storage, sight: Sight, caps: Caps | None, matching: Matching) -> None:
         super().__init__(whole, sight, caps)
@@ -76,6 +78,26 @@ class MatchingStorage(SeenStorage):
         page = await super().schedules(limit=limit, cursor=cursor)
         rows = tuple(row for row in page.rows if self._matching.schedules(row.metadata))
         return replace(page, rows=rows)
+
+    async def assistant(self, assistant_id: str) -> Assistant | None:
+        row = await super().assistant(assistant_id)
+        return row if row is not None and self._matching.assistants(row.metadata) else None
+
+    async def assistants(self, *, limit: int = 100, cursor: str | None = None) -> Page[Assistant]:
+        page = await super().assistants(limit=limit, cursor=cursor)
+        rows = tuple(row for row in page.rows if self._matching.assistants(row.metadata))
+        return replace(page, rows=rows)
+
+    async def assistant_version(self, version_id: str) -> AssistantVersion | None:
+        row = await super().assistant_version(version_id)
+        return row if row is not None and await self.assistant(row.assistant_id) else None
+
+    async def assistant_versions(
+        self, assistant_id: str, *, limit: int = 100, cursor: str | None = None
+    ) -> Page[AssistantVersion]:
+        if await self.assistant(assistant_id) is None:
+            return Page(())
+        return await super().assistant_versions(assistant_id, limit=limit, cursor=cursor)
 
     async def read_log(
         self,

@@ -23,6 +23,8 @@ from assent.core.grant import Grant
 from assent.core.rows import (
     Answer,
     ApiKey,
+    Assistant,
+    AssistantVersion,
     File,
     FileUse,
     Lease,
@@ -38,6 +40,9 @@ from assent.core.rows import (
 from assent.storage.base import Caps, Change, Doorbell, Load, LogEntry, Outage, Page, Storage
 from assent.storage.files import Files
 from assent.storage.store import StoreOptions
+
+OWNED = (Thread, Run, Schedule, Assistant, AssistantVersion, File)
+"""The rows that a request makes for its sender."""
 
 
 class Unseen(AssertionError):
@@ -97,7 +102,7 @@ class SeenStorage(Storage):
         tenant = getattr(row, "tenant", owner.tenant)
         if reach == "nothing" or tenant != owner.tenant:
             self._refuse(f"commit of a {type(row).__name__}")
-        is_owned = isinstance(row, Thread | Run | Schedule | File)
+        is_owned = isinstance(row, OWNED)
         if is_new and is_owned and (reach != "own" or getattr(row, "owner", "") != owner.name):
             self._refuse(f"commit of a new {type(row).__name__}")
 
@@ -177,6 +182,22 @@ class SeenStorage(Storage):
 
     async def schedules(self, *, limit: int = 100, cursor: str | None = None) -> Page[Schedule]:
         return await self._reads.schedules(limit=limit, cursor=cursor)
+
+    # ── assistants ──
+
+    async def assistant(self, assistant_id: str) -> Assistant | None:
+        return await self._reads.assistant(assistant_id)
+
+    async def assistants(self, *, limit: int = 100, cursor: str | None = None) -> Page[Assistant]:
+        return await self._reads.assistants(limit=limit, cursor=cursor)
+
+    async def assistant_version(self, version_id: str) -> AssistantVersion | None:
+        return await self._reads.assistant_version(version_id)
+
+    async def assistant_versions(
+        self, assistant_id: str, *, limit: int = 100, cursor: str | None = None
+    ) -> Page[AssistantVersion]:
+        return await self._reads.assistant_versions(assistant_id, limit=limit, cursor=cursor)
 
     # ── approvals ──
 

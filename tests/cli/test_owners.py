@@ -36,7 +36,7 @@ async def folder(tmp_path: Path) -> Path:
 
 def test_what_was_made_without_keys_is_given_to_somebody(folder: Path) -> None:
     told = owners(folder, "local", "ann", "--tenant", "acme").output
-    assert "'ann' has 1 thread(s), 0 schedule(s), 0 upload(s) and 0 standing grant(s) of" in told
+    assert "'ann' has 1 thread(s), 0 schedule(s), 0 upload(s), 0 standing grant(s) and" in told
     assert "0 thread(s)" in owners(folder, "local", "ann", "--tenant", "acme").output
     back = owners(folder, "ann", "bob", "--from-tenant", "acme")
     assert "'bob' has 1 thread(s)" in back.output

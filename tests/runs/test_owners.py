@@ -23,7 +23,18 @@ from assent.core.rows import File, Link, Row
 from assent.runs.owners import Move, Moved
 from assent.storage.base import Change, Storage, all_rows
 from assent.storage.sqlite import SqliteStorage
-from tests.storage.samples import NOON, approval, grant, link, notification, run, schedule, thread
+from tests.storage.samples import (
+    NOON,
+    approval,
+    assistant,
+    assistant_version,
+    grant,
+    link,
+    notification,
+    run,
+    schedule,
+    thread,
+)
 from tests.support.rows import replace
 
 LOCAL, ANN, OF_ACME = Owner("local"), Owner("ann"), Owner("ann", "acme")
@@ -66,14 +77,16 @@ def a_link(id: str, **changes: Any) -> Link:
 
 
 def all_of(owner: Owner, id: str) -> list[Row]:
-    """A thread of the owner's with everything that hangs on it, a schedule, an upload and a
-    grant."""
+    """A thread of the owner's with everything that hangs on it, a schedule, an assistant, an upload
+    and a grant."""
     return [
         of(owner, thread(id)),
         of(owner, run(f"r-{id}", thread_id=id)),
         of(owner, approval(f"a-{id}", thread_id=id, run_id=f"r-{id}")),
         notification(f"n-{id}", thread_id=id, approval_id=f"a-{id}", tenant=owner.tenant),
         of(owner, schedule(f"s-{id}", thread_id="")),
+        of(owner, assistant(f"as-{id}")),
+        of(owner, assistant_version(f"as-{id}:1")),
         upload(owner),
         a_grant(f"g-{id}", owner),
         a_link(f"l-{id}", recipient=owner.name, thread_id=id, approval_id=f"a-{id}"),
@@ -88,6 +101,12 @@ async def seen(storage: Storage, owner: Owner) -> set[str]:
         *await all_rows(reads.latest_runs),
         *await all_rows(reads.approvals),
         *await all_rows(reads.schedules),
+        *await all_rows(reads.assistants),
+        *[
+            version
+            for each in await all_rows(reads.assistants)
+            for version in await all_rows(reads.assistant_versions, assistant_id=each.assistant_id)
+        ],
         *await all_rows(storage.uploads_of, owner=owner),
         *await all_rows(reads.grants),
     ]
@@ -101,8 +120,8 @@ async def test_all_that_somebody_has_is_somebody_elses(
     others = all_of(Owner("bob"), "u")
     await storage.commit(Change(rows=(*all_of(LOCAL, "t"), *others)))
     before = await seen(storage, LOCAL)
-    assert len(before) == 6
-    assert await Move(storage, Clock(), LOCAL, target)() == Moved(1, 1, 1, 1)
+    assert len(before) == 8
+    assert await Move(storage, Clock(), LOCAL, target)() == Moved(1, 1, 1, 1, 1)
     assert await seen(storage, LOCAL) == set()
     assert await seen(storage, target) == before
     moved = await storage.thread("t")
@@ -138,6 +157,7 @@ async def test_what_somebody_has_is_counted_with_whoever_has_it(
     assert {each for each in found if each[1] and each[3]} == {
         ("acme", "ann", "threads", 1),
         ("acme", "ann", "file_bytes", 5),
+        ("acme", "ann", "assistants", 1),
     }
 
 

@@ -39,7 +39,7 @@ OF_THE_RUNS = {
 
 ROWS = (
     "threads|runs|approvals|answers|schedules|grants|files|file_uses|notifications|links|effects"
-    "|timers|api_keys|sessions|tickets"
+    "|timers|api_keys|sessions|tickets|assistants|assistant_versions"
 )
 
 OF_THE_SYSTEM = {

@@ -25,6 +25,8 @@ from assent.core.policy import Escalation, OnTimeout, Policy, Risk
 from assent.core.rows import (
     Answer,
     ApiKey,
+    Assistant,
+    AssistantVersion,
     CancelMode,
     Effect,
     EffectStatus,
@@ -60,6 +62,7 @@ def thread(thread_id: str = "t", **changes: Any) -> Thread:
         requested_by=("ann", "bob"),
         metadata={"title": "Größe ☃", "tags": [1, 2.5, None, True, {"deep": []}]},
         tenant="acme",
+        assistant_id="as",
     )
     return replace(made, **changes)
 
@@ -240,6 +243,44 @@ def schedule(schedule_id: str = "s", **changes: Any) -> Schedule:
         metadata={"k": "v"},
         budget={"tokens": 9},
         tenant="acme",
+    )
+    return replace(made, **changes)
+
+
+SET_BY_ASSISTANT: dict[str, Any] = {
+    "owner": "ann",
+    "agent": "clerk",
+    "name": "Größe ☃",
+    "description": "It is strict.",
+    "config": {"configurable": {"k": "v"}, "tags": ["a"]},
+    "context": {"tone": 1.5},
+    "metadata": {"k": ["v", None]},
+    "requested_by": ("ann", "bob"),
+    "tenant": "acme",
+}
+"""The fields of an assistant that its versions have too."""
+
+
+def assistant(assistant_id: str = "as", **changes: Any) -> Assistant:
+    made = Assistant(
+        assistant_id=assistant_id,
+        created_at=NOON,
+        updated_at=NOON + timedelta(seconds=1),
+        number=2,
+        last_number=3,
+        **SET_BY_ASSISTANT,
+    )
+    return replace(made, **changes)
+
+
+def assistant_version(version_id: str = "as:2", **changes: Any) -> AssistantVersion:
+    assistant_id, _, number = version_id.partition(":")
+    made = AssistantVersion(
+        version_id=version_id,
+        assistant_id=assistant_id,
+        number=int(number or 1),
+        created_at=NOON,
+        **SET_BY_ASSISTANT,
     )
     return replace(made, **changes)
 

@@ -16,11 +16,11 @@ from assent.core.rows import File, Row, Run, RunStatus, Thread
 from assent.storage.base import Caps, Change, Storage, together
 from assent.storage.seen import SeenStorage
 from assent.storage.sqlite import SqliteStorage
-from tests.storage.samples import NOON, run, thread
+from tests.storage.samples import NOON, assistant, assistant_version, run, thread
 from tests.support.rows import replace
 
 ANN = Owner("ann")
-CAPS = Caps(threads=3, pending=2, file_bytes=10)
+CAPS = Caps(threads=3, pending=2, file_bytes=10, assistants=3)
 OF_TENANT = Caps(tenant_threads=3, tenant_pending=2, tenant_file_bytes=10)
 
 
@@ -101,6 +101,19 @@ async def test_so_many_bytes_are_kept(storage: Storage) -> None:
         await write(storage, [upload("b", 1)])
     assert await storage.remove_file("a")
     await write(storage, [upload("b", 1)])
+
+
+async def test_so_many_versions_are_kept_of_all_assistants_together(storage: Storage) -> None:
+    mine: dict[str, Any] = {"tenant": None}
+    one, other = assistant("a", **mine), assistant("b", **mine)
+    first = [assistant_version(f"a:{n}", **mine) for n in (1, 2)]
+    await write(storage, [one, *first, other, assistant_version("b:1", **mine)])
+    with pytest.raises(QuotaFull, match="You have 3 versions of assistants"):
+        await write(storage, [assistant_version("b:2", **mine)])
+    await storage.commit(Change(removed=(one,)))
+    await write(storage, [assistant_version(f"b:{n}", **mine) for n in (2, 3)])
+    with pytest.raises(QuotaFull, match="The people of your tenant have 3 versions"):
+        await write(storage, [assistant_version("c:1", **mine)], Caps(tenant_assistants=3))
 
 
 async def test_whoever_has_more_than_they_may_can_still_change_it(storage: Storage) -> None:

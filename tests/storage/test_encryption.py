@@ -28,6 +28,8 @@ from assent.storage.sqlite.checkup import Level, check_up
 from tests.storage.samples import (
     NOON,
     approval,
+    assistant,
+    assistant_version,
     effect,
     link,
     notification,
@@ -146,6 +148,10 @@ async def a_bit_of_everything(storage: SqliteStorage) -> None:
                     schedule(f"schedule-{name}", thread_id=name, input=said, metadata=said),
                     notification(f"notification-{name}", thread_id=name, payload=said),
                     link(f"link-{name}", thread_id=name),
+                    assistant(f"assistant-{name}", config=said, context=said, metadata=said),
+                    assistant_version(
+                        f"assistant-{name}:1", config=said, context=said, metadata=said
+                    ),
                     timer(f"free-timer-{name}", thread_id="", payload=said),
                     schedule(f"free-schedule-{name}", thread_id="", input=said, metadata=said),
                 ),
@@ -198,6 +204,8 @@ async def everything_of(storage: SqliteStorage, name: str) -> list[Any]:
         await storage.link(f"link-{name}"),
         await storage.timer(f"free-timer-{name}"),
         await storage.schedule(f"free-schedule-{name}"),
+        await storage.assistant(f"assistant-{name}"),
+        await storage.assistant_version(f"assistant-{name}:1"),
         (await read_all(storage, name)),
         [each async for each in saver.alist({"configurable": {"thread_id": name}})],
         [await saver.aget_tuple(at(name, f"{number:08}")) for number in (1, 2, 3)],
@@ -466,6 +474,9 @@ ROWS: dict[str, Tampering] = {
     "a schedule enabled": statements(
         "UPDATE schedules SET enabled = 1 WHERE schedule_id = 'schedule-t'"
     ),
+    "a thread's assistant": statements(
+        "UPDATE threads SET assistant_id = 'eve' WHERE thread_id = 't'"
+    ),
     "a notification's payload flipped": flipped(
         "notifications", "payload", "notification_id = 'notification-t'"
     ),
@@ -685,6 +696,40 @@ async def test_what_belongs_to_no_thread_is_left_out_and_told_of_once(
             await storage.schedule("free-schedule-t")
     assert len(caplog.messages) == 2
     assert SECRET not in caplog.text
+
+
+OF_ASSISTANTS: dict[str, Tampering] = {
+    "an assistant's config flipped": flipped(
+        "assistants", "config", "assistant_id = 'assistant-t'"
+    ),
+    "an assistant's authors": statements(
+        "UPDATE assistants SET requested_by = '[]' WHERE assistant_id = 'assistant-t'"
+    ),
+    "a version's context flipped": flipped(
+        "assistant_versions", "context", "version_id = 'assistant-t:1'"
+    ),
+    "a version's agent": statements(
+        "UPDATE assistant_versions SET agent = 'eve' WHERE version_id = 'assistant-t:1'"
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OF_ASSISTANTS)
+async def test_an_assistant_that_was_changed_is_not_used(
+    path: Path, filled: list[Any], case: str
+) -> None:
+    OF_ASSISTANTS[case](path)
+    async with open_(path) as storage:
+        read = storage.assistant if "an assistant" in case else storage.assistant_version
+        with pytest.raises(Tampered, match="the assistant") as raised:
+            await read("assistant-t" if "an assistant" in case else "assistant-t:1")
+        assert SECRET not in str(raised.value)
+        assert await everything_of(storage, "u") == filled
+        listed = [
+            *(await storage.assistants()).rows,
+            *(await storage.assistant_versions("assistant-t")).rows,
+        ]
+        assert len(listed) == 2
 
 
 @pytest.mark.usefixtures("filled")

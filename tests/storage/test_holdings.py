@@ -14,7 +14,7 @@ from assent.core.rows import File, RunStatus, ThreadStatus
 from assent.core.sealing import NoSeal
 from assent.storage.sqlite import database
 from assent.storage.sqlite.tables import Tables
-from tests.storage.samples import NOON, run, thread
+from tests.storage.samples import NOON, assistant, assistant_version, run, thread
 from tests.support.rows import replace
 
 TABLES = Tables(NoSeal())
@@ -27,6 +27,8 @@ COUNTED = """
     SELECT ifnull(tenant, ''), owner, 'pending', count(*) FROM runs WHERE status = 'pending'
     GROUP BY 1, 2
     UNION ALL SELECT ifnull(tenant, ''), owner, 'file_bytes', sum(size) FROM files GROUP BY 1, 2
+    UNION ALL
+    SELECT ifnull(tenant, ''), owner, 'assistants', count(*) FROM assistant_versions GROUP BY 1, 2
 """
 
 
@@ -80,12 +82,15 @@ def test_what_somebody_has_is_what_is_there(connection: sqlite3.Connection, seed
         lambda key: thread(key, status=choice.choice(list(ThreadStatus))),
         lambda key: run(key, status=choice.choice(list(RunStatus)), thread_id="t"),
         lambda key: upload(key, size=choice.randrange(1, 99)),
+        lambda key: assistant_version(f"{int(key) % 3}:{key}"),
+        lambda key: assistant(f"{int(key) % 3}"),
     )
     for _ in range(300):
         key = f"{choice.randrange(12)}"
         row: Any = choice.choice(makers)(key)
         row = replace(row, tenant=choice.choice(TENANTS), owner=choice.choice(PEOPLE))
         table = TABLES.of(row)
+        key = table.key_of(row)
         stored = connection.execute(table.version, (key,)).fetchone()
         if stored is None:
             connection.execute(table.insert, table.encode(row))

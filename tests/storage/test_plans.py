@@ -31,6 +31,7 @@ LISTS: Mapping[str, Mapping[str, Any]] = {
     "latest_runs": {"thread_id": "t", "status": PENDING, "cursor": CURSOR},
     "ended_runs": {"since": NOON, "cursor": CURSOR},
     "schedules": {"cursor": CURSOR},
+    "assistants": {"cursor": CURSOR},
     "approvals": {
         "thread_id": "t",
         "run_id": "r",
@@ -220,7 +221,9 @@ async def test_threads_are_found_in_the_order_of_either_time(
 
 
 @pytest.mark.parametrize("sight", SIGHTS)
-@pytest.mark.parametrize("name", ["thread", "run", "approval", "file", "schedule", "link"])
+@pytest.mark.parametrize(
+    "name", ["thread", "run", "approval", "file", "schedule", "assistant", "link"]
+)
 async def test_what_somebody_sees_of_a_row_is_found_by_its_key(
     connection: sqlite3.Connection, name: str, sight: str
 ) -> None:
@@ -228,6 +231,17 @@ async def test_what_somebody_sees_of_a_row_is_found_by_its_key(
     await getattr(over(reader).seen_by(SIGHTS[sight]), name)("x")
     assert f"{name}_id=?" in reader.plan[0], reader.plan
     assert not reader.passes_through(), reader.plan
+
+
+@pytest.mark.parametrize("cursor", [None, cursor_behind(5, "x")])
+@pytest.mark.parametrize("sight", SIGHTS)
+async def test_the_versions_of_an_assistant_are_found_by_it_in_their_order(
+    connection: sqlite3.Connection, sight: str, cursor: str | None
+) -> None:
+    reader = ExplainingReader(connection)
+    await over(reader).seen_by(SIGHTS[sight]).assistant_versions("a", cursor=cursor)
+    assert not reader.passes_through(), reader.plan
+    assert "assistant_versions_by_number (assistant_id=?" in reader.plan[0], reader.plan
 
 
 @pytest.mark.parametrize("types", [None, {"done"}, {"token", "done"}])

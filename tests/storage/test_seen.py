@@ -36,6 +36,8 @@ from assent.core.policy import Escalation, Policy
 from assent.core.rows import (
     Answer,
     ApiKey,
+    Assistant,
+    AssistantVersion,
     File,
     FileUse,
     Link,
@@ -85,6 +87,8 @@ class World:
             mine: dict[str, Any] = {"tenant": owner.tenant, "version": 1}
             self.rows += [
                 samples.schedule(f"s{number}", owner=owner.name, created_at=at(number), **mine),
+                samples.assistant(f"as{number}", owner=owner.name, created_at=at(number), **mine),
+                samples.assistant_version(f"as{number}:1", owner=owner.name, **mine),
                 samples.answer(f"k{number}", owner=owner.name, outcome=None, **mine),
                 File(
                     file_id=f"f{number}",
@@ -282,6 +286,8 @@ ONE_BY_ONE: Mapping[str, type[Any]] = {
     "run": Run,
     "approval": Approval,
     "schedule": Schedule,
+    "assistant": Assistant,
+    "assistant_version": AssistantVersion,
     "grant": Grant,
     "answer": Answer,
     "file": File,
@@ -296,13 +302,14 @@ LISTS: Mapping[str, type[Any]] = {
     "latest_runs": Run,
     "approvals": Approval,
     "schedules": Schedule,
+    "assistants": Assistant,
     "grants": Grant,
     "notifications": Notification,
     "api_keys": ApiKey,
     "sessions": Session,
 }
 
-OTHERS = {"runs", "file_uses", "audit", "audit_head"}
+OTHERS = {"runs", "file_uses", "assistant_versions", "audit", "audit_head"}
 LOGS = {"read_log", "check_cursor", "newest_event", "last_seq", "listen"}
 
 
@@ -342,6 +349,11 @@ async def test_exactly_what_a_sight_shows_is_read(
     assert of_thread["r"] == of_thread["l"] == shown(Run)
     assert of_thread["a"] == shown(Approval)
     assert of_thread["u"] == shown(FileUse)
+    of_assistant = [
+        await all_rows(reads.assistant_versions, assistant_id=key(row))
+        for row in world.of(Assistant)
+    ]
+    assert {key(row) for rows in of_assistant for row in rows} == shown(AssistantVersion)
     of_run = [await all_rows(reads.approvals, run_id=key(run)) for run in world.of(Run)]
     assert {key(row) for rows in of_run for row in rows} == shown(Approval)
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -30,6 +31,8 @@ from tests.storage.samples import (
     answer,
     api_key,
     approval,
+    assistant,
+    assistant_version,
     effect,
     grant,
     link,
@@ -88,6 +91,12 @@ def seqs(entries: list[LogEntry] | tuple[LogEntry, ...]) -> list[int]:
             schedule(thread_id=""),
             lambda storage: storage.schedule("s"),
         ),
+        (assistant(), assistant(name="bob"), lambda storage: storage.assistant("as")),
+        (
+            assistant_version(),
+            assistant_version(config={}),
+            lambda storage: storage.assistant_version("as:2"),
+        ),
         (notification(), notification(endpoint="bob"), lambda storage: storage.notification("n")),
         (link(), link(recipient="eve"), lambda storage: storage.link("l")),
         (grant(), grant(bounds={"amount": Bound(any=True)}), lambda storage: storage.grant("g")),
@@ -105,6 +114,8 @@ def seqs(entries: list[LogEntry] | tuple[LogEntry, ...]) -> list[int]:
             "timer of no thread",
             "schedule",
             "schedule of no thread",
+            "assistant",
+            "assistant version",
         ),
         *("notification", "link", "grant", "answer"),
     ],
@@ -202,6 +213,8 @@ async def test_rows_with_nothing_optional_come_back_equal(storage: Storage) -> N
         replace(
             schedule(), thread_id="", next_at=None, last_at=None, last_run_id=None, metadata={}
         ),
+        replace(assistant(), description=None, config={}, context={}, metadata={}),
+        replace(assistant_version(), description=None, config={}, context={}, metadata={}),
         replace(notification(), next_at=None, last_error=None, delivered_at=None, payload={}),
         replace(link(), decisions=(), created_by="", used_at=None),
         replace(
@@ -228,6 +241,8 @@ async def every_row(storage: Storage) -> list[Row | None]:
         await storage.effect("e"),
         await storage.timer("i"),
         await storage.schedule("s"),
+        await storage.assistant("as"),
+        await storage.assistant_version("as:2"),
         await storage.notification("n"),
         await storage.link("l"),
         await storage.grant("g"),
@@ -546,7 +561,7 @@ async def test_erasing_removes_all_of_a_thread_but_its_numbering(
 
         storage.append([token("t", "swept away too")], fail)
         await storage.commit(Change(erase="t", unchanged=(thread(),)))
-        assert await every_row(storage) == [None] * 10
+        assert await every_row(storage) == [None] * 12
         assert await storage.read_log("t") == ()
         assert await storage.last_seq("t") == 0
         assert (
@@ -893,6 +908,36 @@ async def test_schedules_come_in_pages_newest_first(storage: Storage) -> None:
     assert await pages(storage.schedules, limit=2) == [made[:2:-1], made[2:0:-1], made[:1]]
 
 
+async def test_assistants_come_newest_first_and_their_versions_last_first(
+    storage: Storage,
+) -> None:
+    made = [assistant(f"a{n}", created_at=NOON + timedelta(seconds=n // 2)) for n in range(5)]
+    # As texts, 10 would come before 9.
+    versions = [assistant_version(f"a{n % 2}:{n // 2 + 1}") for n in range(24)]
+    await storage.commit(Change(rows=(*made, *versions)))
+    assert await pages(storage.assistants, limit=2) == [made[:2:-1], made[2:0:-1], made[:1]]
+    of_first = versions[::2][::-1]
+    assert [each.number for each in of_first] == list(range(12, 0, -1))
+    read = partial(storage.assistant_versions, "a0")
+    assert await pages(read, limit=5) == [of_first[:5], of_first[5:10], of_first[10:]]
+    assert await pages(partial(storage.assistant_versions, "a2")) == [[]]
+
+
+async def test_the_versions_of_an_assistant_go_with_it(storage: Storage) -> None:
+    versions = [assistant_version(f"a{n % 2}:{n // 2 + 1}") for n in range(6)]
+    await storage.commit(Change(rows=(assistant("a0"), assistant("a1"), *versions)))
+    await storage.commit(Change(removed=(assistant("a0"),)))
+    assert await storage.assistant("a0") is None
+    assert await storage.assistant_version("a0:1") is None
+    assert (await storage.assistant_versions("a0")).rows == ()
+    assert (await storage.assistant_versions("a1")).rows == tuple(versions[1::2][::-1])
+    # Whoever changes it meanwhile learns that it is gone, and leaves nothing behind.
+    changed = replace(assistant("a0"), number=4, last_number=4, version=2)
+    with pytest.raises(Conflict):
+        await storage.commit(Change(rows=(changed, assistant_version("a0:4"))))
+    assert await storage.assistant_version("a0:4") is None
+
+
 async def test_effects_of_one_call_come_in_the_order_in_which_they_started(
     storage: Storage,
 ) -> None:
@@ -969,6 +1014,8 @@ async def test_a_cursor_of_nobodys_making_is_refused(storage: Storage, cursor: s
         await storage.approvals(cursor=cursor)
     with pytest.raises(InvalidRequest, match="cursor"):
         await storage.schedules(cursor=cursor)
+    with pytest.raises(InvalidRequest, match="cursor"):
+        await storage.assistant_versions("a", cursor=cursor)
 
 
 @pytest.mark.parametrize("limit", [0, -1])
@@ -978,6 +1025,8 @@ async def test_a_limit_must_ask_for_something(storage: Storage, limit: int) -> N
         storage.approvals,
         storage.runs,
         storage.schedules,
+        storage.assistants,
+        partial(storage.assistant_versions, "a"),
         storage.notifications,
     ):
         with pytest.raises(InvalidRequest, match="limit"):

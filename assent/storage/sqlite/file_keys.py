@@ -26,6 +26,7 @@ USED_TABLES = (
     "effects",
     "timers",
     "schedules",
+    "assistants",
     "audit",
     "checkpoint_threads",
     "checkpoints",

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from assent.core.errors import FilesFull, QuotaFull
-from assent.core.rows import File, Row, Run, RunStatus, Thread
+from assent.core.rows import AssistantVersion, File, Row, Run, RunStatus, Thread
 from assent.storage.base import Caps, files_full
 from assent.storage.sqlite.queries import HOLDING
 from assent.storage.sqlite.writer import Transaction
@@ -26,16 +26,23 @@ def grown_by(rows: Iterable[Row]) -> frozenset[Held]:
     return frozenset(
         Held(row.tenant or "", row.owner, kind)
         for row in rows
-        if isinstance(row, Thread | Run | File) and (kind := _kind(row)) is not None
+        if isinstance(row, Thread | Run | File | AssistantVersion)
+        and (kind := _kind(row)) is not None
     )
 
 
-def _kind(row: Thread | Run | File) -> str | None:
+def _kind(row: Thread | Run | File | AssistantVersion) -> str | None:
     if row.version > 1:
         return None
-    if isinstance(row, Run):
-        return "pending" if row.status is RunStatus.PENDING else None
-    return "threads" if isinstance(row, Thread) else "file_bytes"
+    match row:
+        case Run():
+            return "pending" if row.status is RunStatus.PENDING else None
+        case Thread():
+            return "threads"
+        case AssistantVersion():
+            return "assistants"
+        case File():
+            return "file_bytes"
 
 
 def check(transaction: Transaction, caps: Caps, grown: Iterable[Held]) -> None:
@@ -62,6 +69,11 @@ def _full(kind: str, most: int, who: str) -> QuotaFull | FilesFull:
         return QuotaFull(
             f"{who} {most:,} threads, and may have no more. Nothing was changed. Erase some, with "
             "DELETE /threads/{id}."
+        )
+    if kind == "assistants":
+        return QuotaFull(
+            f"{who} {most:,} versions of assistants, and may have no more. Nothing was changed. "
+            "Delete an assistant, with DELETE /assistants/{id}: its versions go with it."
         )
     return QuotaFull(
         f"{who} {most:,} runs that wait for their turn, and may have no more. Nothing was changed. "

@@ -19,6 +19,8 @@ from assent.core.logs import named
 from assent.core.rows import (
     Answer,
     ApiKey,
+    Assistant,
+    AssistantVersion,
     File,
     FileUse,
     Link,
@@ -226,6 +228,23 @@ class SqliteReads(Reads):
 
     async def schedules(self, *, limit: int = 100, cursor: str | None = None) -> Page[Schedule]:
         return await self._latest(self._tables.schedules, "created_at", Where(), limit, cursor)
+
+    # ── assistants ──
+
+    async def assistant(self, assistant_id: str) -> Assistant | None:
+        return await self._one(self._tables.assistants, assistant_id)
+
+    async def assistants(self, *, limit: int = 100, cursor: str | None = None) -> Page[Assistant]:
+        return await self._latest(self._tables.assistants, "created_at", Where(), limit, cursor)
+
+    async def assistant_version(self, version_id: str) -> AssistantVersion | None:
+        return await self._one(self._tables.assistant_versions, version_id)
+
+    async def assistant_versions(
+        self, assistant_id: str, *, limit: int = 100, cursor: str | None = None
+    ) -> Page[AssistantVersion]:
+        table, where = self._tables.assistant_versions, Where(assistant_id=assistant_id)
+        return await self._latest(table, "number", where, limit, cursor, few=True)
 
     # ── approvals ──
 

@@ -40,6 +40,8 @@ from assent.core.grant import Grant
 from assent.core.rows import (
     Answer,
     ApiKey,
+    Assistant,
+    AssistantVersion,
     Effect,
     File,
     FileUse,
@@ -198,6 +200,11 @@ class Tables:
         self.effects = table(Effect, "effects", "thread", content=["outcome"], numbered=True)
         self.timers = table(Timer, "timers", "nobody", content=["payload"])
         self.schedules = table(Schedule, "schedules", "row", content=["input", "metadata"])
+        of_assistant = ["name", "description", "config", "context", "metadata"]
+        self.assistants = table(Assistant, "assistants", "row", content=of_assistant)
+        self.assistant_versions = table(
+            AssistantVersion, "assistant_versions", "row", content=of_assistant
+        )
         self.notifications = table(Notification, "notifications", "tenant", content=["payload"])
         # The decisions are no secret. Sealing them is what binds the rest of the row.
         self.links = table(Link, "links", "thread", content=["decisions"])
