@@ -32,6 +32,7 @@ from assent.approvals.idempotency import Key, stored_outcome
 from assent.core.access import Right
 from assent.core.approval import Approval, Choice
 from assent.core.audit import Actor
+from assent.core.blocks import check_blocks
 from assent.core.digest import call_digest
 from assent.core.errors import (
     AssentError,
@@ -187,6 +188,9 @@ class Asking:
         outcome = await stored_outcome(runs.storage, key)
         if outcome is not None and outcome.run_id is not None:
             return _Begun(runs, await runs.run(outcome.run_id), outcome.first_seq, sent.kept)
+        for message in sent.new:
+            if isinstance(message["content"], list):
+                check_blocks(message["content"])
         given = graph_input(
             sent.new,
             body.state,

@@ -109,6 +109,11 @@ async def test_arguments_are_edited_and_a_wrong_digest_decides_nothing(
     edited = {"amount": amount + 500_000}
     (asked,) = client.interrupts
     wrong = {"approved": True, "digest": "0" * 64}
+    # The digest of an entry counts, unless its payload has one.
+    beside = {"interruptId": asked["id"], "status": "resolved", "metadata": {"digest": "0" * 64}}
+    for payload in (YES, {**YES, "digest": None}):
+        told = await client.run(resume=[{**beside, "payload": payload}])
+        assert refusal(told)[0] == "superseded"
     wrongs: list[tuple[Any, str]] = [
         (wrong, "superseded"),
         ({"approved": True, "editedargs": edited}, "invalid_decision"),
@@ -208,6 +213,25 @@ async def test_a_client_that_goes_away_stops_its_run(api: Api, thread: str) -> N
     assert [role for role, _ in client.texts] == ["user", "assistant", "user", "assistant"]
 
 
+async def test_a_server_that_stops_ends_the_stream_and_not_the_run(
+    api: Api, server: Server, thread: str
+) -> None:
+    client = AgUiClient(api.http, "slow_agent", thread)
+    client.say("tell 4000")
+    stopping = None
+    async with client.opened() as events:
+        async for event in events:
+            if event["type"] == "TEXT_MESSAGE_CONTENT" and stopping is None:
+                stopping = asyncio.create_task(asyncio.to_thread(server.terminate))
+    assert stopping is not None
+    await stopping
+    server.start()
+    assert (event["type"], event["code"]) == ("RUN_ERROR", "stopping")
+    (run,) = await api.runs(thread)
+    assert run["ended_at"] is None
+    await api.cancel(f"/runs/{run['run_id']}")
+
+
 async def test_a_run_that_is_cancelled_elsewhere_says_so(api: Api, thread: str) -> None:
     client = AgUiClient(api.http, "slow_agent", thread)
     running = asyncio.create_task(client.run("tell 4000"))
@@ -273,12 +297,20 @@ async def test_nothing_that_a_client_sends_takes_the_place_of_a_decision(
         ("agent", {"forwardedProps": {"command": {"resume": "yes"}}}, 422),
         ("agent", {"threadId": "../x"}, 422),
         ("agent", {"messages": [{"id": "m", "role": "user"}]}, 422),
+        ("agent", {"messages": [with_file("url", "file:///etc/passwd")]}, 422),
+        ("agent", {"messages": [with_file("url", "data:text/plain,a")]}, 422),
+        ("agent", {"messages": [with_file("data", "no base64")]}, 422),
         ("asking", {}, 422),
         ("nobody", {}, 404),
     ]
     for agent, given, status in refused:
         await problem(await api.http.post(f"/agui/{agent}", json=client.body() | given), status)
     assert paid(server, amount) == 0
+
+
+def with_file(source: str, value: str) -> Told:
+    given = {"type": source, "value": value, "mimeType": "image/png"}
+    return {"id": "f1", "role": "user", "content": [{"type": "image", "source": given}]}
 
 
 async def test_a_new_run_waits_behind_the_one_that_is_active(

@@ -15,6 +15,8 @@ from tests.support.waiting import PATIENCE, until
 
 AGENTS = ("agent", "asking", "stopping")
 
+Json = Any
+
 
 @pytest.fixture
 def chat(api: Api, thread: str) -> Chat:
@@ -139,6 +141,56 @@ async def test_nothing_but_true_approves(
     part["approval"]["approved"] = approved
     await problem(await chat.post(), 422)
     assert server.traces(f"pay {amount}") == []
+
+
+async def test_an_answer_that_is_two_decides_nothing(
+    api: Api, chat: Chat, server: Server, amount: int
+) -> None:
+    await chat.say(f"pay {amount}")
+    (part,) = chat.asked()
+    id = part["approval"]["id"]
+    part["state"] = "approval-responded"
+    part["approval"]["approved"] = False
+    yes = {**part, "approval": {**part["approval"], "approved": True}}
+    parts = chat.messages[-1]["parts"]
+    for both in ([*parts, yes], [yes, *parts]):
+        chat.messages[-1]["parts"] = both
+        refused = await problem(await chat.post(), 422)
+        assert id in refused["detail"]
+    chat.messages[-1]["parts"] = parts
+    edit = {"type": "edit", "args": {"amount": amount}}
+    for beside in (edit, {"type": "approve"}, "paid"):
+        await problem(await chat.post(decisions={id: beside}), 422)
+    assert len(await api.pending(chat.id)) == 1
+    assert server.traces(f"pay {amount}") == []
+
+
+async def test_another_edit_or_answer_of_the_same_person_is_too_late(
+    api: Api, chat: Chat, server: Server, amount: int
+) -> None:
+    await chat.say(f"pay {amount}")
+    again = Chat(api, chat.id, chat.messages, agent="agent")
+    (part,) = chat.asked()
+    id, first, second = part["approval"]["id"], int(f"8{amount}"), int(f"9{amount}")
+
+    def edit(amount: int) -> Json:
+        return {id: {"type": "edit", "args": {"amount": amount}}}
+
+    done = await chat.send(decisions=edit(first))
+    assert (await again.send(decisions=edit(first))).json() == done.json()
+    refused = await problem(await again.post(decisions=edit(second)), 409)
+    assert refused["decision"] == {"type": "edit", "args": {"amount": first}}
+
+    asking = Chat(api, f"{chat.id}-q", agent="agent")
+    await asking.say(f"pay {amount}")
+    again = Chat(api, asking.id, asking.messages, agent="agent")
+    (part,) = asking.asked()
+    id = part["approval"]["id"]
+    done = await asking.send(decisions={id: {"type": "respond", "message": "Paid."}})
+    same = {"type": "respond", "message": "Paid."}
+    assert (await again.send(decisions={id: same})).json() == done.json()
+    await problem(await again.post(decisions={id: {**same, "message": "Not paid."}}), 409)
+    assert server.traces(f"pay {amount}") == server.traces(f"pay {second}") == []
 
 
 async def test_new_words_drop_what_is_asked(

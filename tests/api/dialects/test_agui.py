@@ -13,7 +13,7 @@ from msgspec import Raw, structs
 from assent.api.dialects.agui.inputs import graph_input
 from assent.api.dialects.agui.interrupts import still_needed
 from assent.api.dialects.agui.messages import agui_messages, sent_messages
-from assent.api.dialects.agui.stream import TYPES, AgUi
+from assent.api.dialects.agui.stream import ENDS, TYPES, AgUi
 from assent.api.dialects.base import STATE, StateEntry
 from assent.core.approval import Approval, ApprovalKind, Vote
 from assent.core.decisions import Approve
@@ -306,6 +306,18 @@ def test_everything_that_is_open_is_closed_before_the_end(end: Event, last: Told
 
 
 # ── subagents ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_stream_that_ends_early_ends_its_run_for_the_client() -> None:
+    entry = _entry(START, 1)
+    for reason in ENDS:
+        dialect = AgUi("t", "theirs")
+        last = dialect.end(reason)
+        assert last is not None
+        frames = [*dialect.fold()(entry), last]
+        *_, error = in_order(frame.data for frame in frames)
+        assert error["message"] == ENDS[reason]
+    assert AgUi("t", "theirs").end("done") is None
 
 
 def test_a_subgraph_is_a_subagent_that_is_suspended_where_it_asks() -> None:

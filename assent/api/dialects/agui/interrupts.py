@@ -159,7 +159,9 @@ def _from_payload(id: str, entry: Answered) -> JsonObject:
             f"The payload of the interrupt {id} has '{unknown[0]:.100}', which is not known. It "
             f"may have: {', '.join(_ANSWERS)}."
         )
-    digest = payload.get("digest", entry.digest)
+    digest = payload.get("digest")
+    if digest is None:
+        digest = entry.digest
     edited, response = payload.get("editedArgs"), payload.get("response")
     if (response is not None and payload["approved"]) or (
         edited is not None and not payload["approved"]

@@ -75,6 +75,19 @@ TYPES: Final = frozenset(
 
 MESSAGES = "messages"
 
+ENDS: Final = {
+    "stopping": "The server stops. The run goes on when it is back: a run without new messages "
+    "shows what has come of it.",
+    "unavailable": "The storage is away. The run is kept: a run without new messages shows what "
+    "has come of it.",
+    "gone": "The events of this run have been removed meanwhile.",
+    "failed": "The stream failed, and the run did not: a run without new messages shows what has "
+    "come of it.",
+    "signed-out": "You may not read this thread any more.",
+}
+"""What a client is told of a stream that ends before its run does, by the reason, which is the code
+of the error. AG-UI knows no stream that ends amid a run."""
+
 Told = bytes
 """An event, as JSON."""
 
@@ -103,6 +116,11 @@ class AgUi(Foreign):
 
     def fold(self) -> Fold:
         return _Run(self).frames
+
+    def end(self, reason: str) -> Frame | None:
+        if reason not in ENDS:
+            return None
+        return Frame("", "", _error(reason.replace("-", "_"), ENDS[reason]))
 
     # ── runs of theirs that are none here ──
 

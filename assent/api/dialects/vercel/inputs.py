@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from assent.core.approval import Approval, ApprovalStatus
 from assent.core.blocks import check_blocks
-from assent.core.decisions import Respond
+from assent.core.decisions import Edit, Respond
 from assent.core.errors import InvalidInput, InvalidRequest
 from assent.core.json import Json, JsonObject
 
@@ -96,19 +96,36 @@ def answered(
     """The answers in the message of the model's that a client goes on with: the one it names, or
     else the last one, if nobody has said anything since. None if there is no such message.
 
-    Those `beside` the messages are by the same ids, and say more than a yes or no can.
+    Those `beside` the messages are by the same ids, and say more than a yes or no can. Raises
+    `InvalidRequest` for what is no answer, or answers one thing in two ways.
     """
     named = [each for each in messages if each.get("id") == message_id] if message_id else []
     found = (named or [*messages])[-1:]
     if not found or found[0].get("role") != "assistant":
         return None
     parts = found[0].get("parts")
-    decisions = dict(_decisions(parts if isinstance(parts, list) else []))
+    decisions: JsonObject = {}
+    for approval_id, decision in _decisions(parts if isinstance(parts, list) else []):
+        if decisions.setdefault(approval_id, decision) != decision:
+            raise _two_answers(approval_id)
     for approval_id, decision in beside.items():
-        digest = decisions.get(approval_id, {}).get("digest")
+        answer = decisions.get(approval_id, {})
+        if answer.get("type") == "reject" and not _is_reject(decision):
+            raise _two_answers(approval_id)
+        digest = answer.get("digest")
         is_ours = isinstance(decision, dict) and digest is not None
         decisions[approval_id] = {"digest": digest, **decision} if is_ours else decision
     return Answered(str(found[0].get("id") or ""), decisions)
+
+
+def _is_reject(decision: Json) -> bool:
+    return isinstance(decision, dict) and decision.get("type") == "reject"
+
+
+def _two_answers(approval_id: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"The answers to '{approval_id:.100}' are two, and differ. Nothing was decided: send one."
+    )
 
 
 def _decisions(parts: Sequence[Json]) -> Iterator[tuple[str, JsonObject]]:
@@ -142,14 +159,20 @@ def says_the_same(approval: Approval, decision: Json) -> bool:
     word = decision.get("type") if isinstance(decision, dict) else None
     if approval.is_pending:
         return False
-    if isinstance(approval.decision, Respond) and word is None:
-        return bool(approval.decision.message == decision)
+    made = approval.decision
+    if isinstance(made, Respond) and word is None:
+        return bool(made.message == decision)
+    if isinstance(made, Respond) and word == "respond":
+        return bool(made.message == decision.get("message"))
+    if isinstance(made, Edit) and word == "edit":
+        return bool(made.args == decision.get("args"))
     return word in _SHOWN_AS.get(approval.status, ("reject",))
 
 
 _SHOWN_AS: Mapping[ApprovalStatus, tuple[str, ...]] = {
     ApprovalStatus.APPROVED: ("approve",),
-    ApprovalStatus.EDITED: ("approve", "edit"),
-    ApprovalStatus.RESPONDED: ("approve", "respond"),
+    ApprovalStatus.EDITED: ("approve",),
+    ApprovalStatus.RESPONDED: ("approve",),
 }
-"""The decisions that an approval with this status is shown as; the others as rejected."""
+"""The decisions that an approval with this status is shown as, which name neither its arguments nor
+its answer; the others as rejected."""
