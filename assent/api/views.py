@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -11,12 +12,14 @@ from msgspec import Raw, to_builtins
 
 from assent.approvals.people import People
 from assent.core.approval import Approval, Outcome
+from assent.core.audit import Actor
 from assent.core.grant import Grant
 from assent.core.json import Json, JsonObject, encode_json, valid_text
 from assent.core.rows import UNFINISHED, Run, Schedule
 from assent.core.run_input import GIVEN
 from assent.core.text import warnings
 from assent.graph.stream.jsonable import event_json
+from assent.runs.approvals import Approvals
 
 _APPROVAL_FIELDS = (
     *("approval_id", "thread_id", "run_id", "agent", "node", "tool_call_id", "kind", "tool"),
@@ -66,6 +69,14 @@ def approval_view(approval: Approval, people: People) -> JsonObject:
         "four_eyes": approval.policy.needs_another,
         "warnings": [*([note] if note else []), *warnings(shown, "approval")],
         "shortage": shortage.sentence if shortage else None,
+    }
+
+
+def approval_for(approval: Approval, approvals: Approvals, by: Actor) -> JsonObject:
+    """An approval, and as `yours` what whoever looks at it may do about it."""
+    return {
+        **approval_view(approval, approvals.people),
+        "yours": asdict(approvals.standing(approval, by)),
     }
 
 

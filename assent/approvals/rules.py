@@ -158,6 +158,15 @@ class Advanced:
     events: tuple[events.ApprovalEvent, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What somebody may do about an approval: the types of decision that they `may` give, and the
+    sentence `why_not` all that it takes, None if they may."""
+
+    may: tuple[str, ...]
+    why_not: str | None = None
+
+
 # ── the rules ─────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -265,6 +274,24 @@ def voting_right(approval: Approval, person: Person) -> str | None:
         if delegation.to.includes(person) and delegation.voting_right not in used:
             return delegation.voting_right
     return None
+
+
+def standing(approval: Approval, person: Person, now: datetime) -> Standing:
+    """What the person may do about the approval at this time. Whoever needs somebody else by four
+    eyes may still reject."""
+    if approval.is_pending:
+        approval = _apply_time(approval, now).approval
+    if not approval.is_pending:
+        return Standing((), already_decided(approval).message)
+    try:
+        _required_right(approval, person)
+    except Forbidden as error:
+        return Standing((), error.message)
+    try:
+        _check_four_eyes(approval, person)
+    except Forbidden as error:
+        return Standing(tuple({*approval.allowed} & {"reject"}), error.message)
+    return Standing(approval.allowed)
 
 
 def needs_another(approval: Approval, *names: str) -> bool:

@@ -284,10 +284,14 @@ class ApprovalCalls(Group):
         tool: str | None = None,
         role: str | None = None,
         assignee: str | None = None,
+        risk: str | None = None,
+        mine: bool = False,
         older_than: str | None = None,
+        sort: Literal["oldest", "newest", "expiring"] = "oldest",
         limit: int = 100,
     ) -> Generator[ShownApproval, None, None]:
-        """All approvals that fit, oldest first, asked for `limit` at a time."""
+        """All approvals that fit, asked for `limit` at a time; `mine` are those that you may decide
+        now. `expiring` sorts by what expires next."""
         wanted = calls.params_of(
             status=status,
             thread_id=thread_id,
@@ -295,7 +299,10 @@ class ApprovalCalls(Group):
             tool=tool,
             role=role,
             assignee=assignee,
+            risk=risk,
+            mine=mine or None,
             older_than=older_than,
+            sort=sort,
             limit=limit,
         )
         return self._all(lambda cursor: calls.list_approvals(calls.at(wanted, cursor)))

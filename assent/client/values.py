@@ -51,6 +51,14 @@ def _within(kind: type[Value], all_fields: Iterable[JsonObject]) -> tuple[JsonOb
 # ── approvals ─────────────────────────────────────────────────────────────────────────────────────
 
 
+class Yours(msgspec.Struct, frozen=True, kw_only=True):
+    """What you may do about an approval: the types of decision that you `may` give, and why not all
+    that it takes."""
+
+    may: tuple[str, ...] = ()
+    why_not: str | None = None
+
+
 class ShownApproval(Value, frozen=True, kw_only=True):
     """One question to people, as it was shown: `args` and `digest` are what is asked now."""
 
@@ -89,6 +97,7 @@ class ShownApproval(Value, frozen=True, kw_only=True):
     four_eyes: bool = False
     warnings: tuple[str, ...] = ()
     shortage: str | None = None
+    yours: Yours | None = None
 
     @property
     def is_pending(self) -> bool:

@@ -16,7 +16,7 @@ from assent.approvals import grants, idempotency
 from assent.approvals.decide import Decider, Verdict, pending_approvals, stored_approval
 from assent.approvals.idempotency import Key
 from assent.approvals.people import People, check_alone
-from assent.approvals.rules import PersonalAction
+from assent.approvals.rules import PersonalAction, Standing, standing
 from assent.core.access import APPROVES_ALL, APPROVES_NOTHING, EVERYTHING, Owner, Sight
 from assent.core.approval import Approval, Outcome
 from assent.core.audit import LOCAL, Actor, Authentication
@@ -150,6 +150,10 @@ class Approvals:
     def person(self, by: Actor) -> Person:
         """The person who does something, with the roles that they do it with."""
         return self.people.acting(by)
+
+    def standing(self, approval: Approval, by: Actor) -> Standing:
+        """What whoever asks may do about the approval now."""
+        return standing(approval, self.person(by), self._clock.now())
 
     async def recipient(self, link: Link, approval: Approval) -> Actor:
         """The person in whose name the link to the approval decides. Whoever made it for them has

@@ -30,6 +30,7 @@ from assent.core.audit import AuditEntry, AuditHead, AuditRecord
 from assent.core.errors import FilesFull
 from assent.core.events import Event
 from assent.core.grant import Grant
+from assent.core.policy import Risk
 from assent.core.rows import (
     Answer,
     ApiKey,
@@ -395,11 +396,14 @@ class Reads(ABC):
         tool: str | None = None,
         role: str | None = None,
         assignee: str | None = None,
+        risk: Risk | None = None,
         before: datetime | None = None,
+        sort: ApprovalOrder = "oldest",
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page[Approval]:
-        """List approvals, oldest first.
+        """List approvals, the `oldest` first, the `newest`, or those that are `expiring` next: then
+        those without a deadline come last.
 
         `run_id` is the run that paused to ask. `role` and `assignee` leave the approvals that the
         role may decide, or the person, either by name or because a vote was delegated to them.
@@ -489,6 +493,10 @@ class Reads(ABC):
         self, *, owner: Owner | None = None, limit: int = 100, cursor: str | None = None
     ) -> Page[Session]:
         """List sessions, newest first; with an owner, only theirs."""
+
+
+ApprovalOrder = Literal["oldest", "newest", "expiring"]
+"""Orders of a list of approvals."""
 
 
 class Storage(Reads):

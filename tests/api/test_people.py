@@ -347,6 +347,59 @@ async def test_approvals_are_found_by_what_they_are_and_for_whom(
     ]
 
 
+async def test_each_sees_what_they_may_do_and_why_not_more(
+    people: dict[str, Api], thread: str, amount: int
+) -> None:
+    pay, slow = await people["ann"].paused(f"pay {amount}; slow {amount}", thread_id=thread)
+    here = {"thread_id": thread, "status": "pending", "mine": True}
+    # `slow` is for leads, and of high risk; `pay` is for anybody.
+    for name, tools in (("ann", ["pay"]), ("bob", ["pay", "slow"]), ("dee", ["pay"])):
+        assert [each["tool"] for each in await found(people[name], **here)] == tools
+    path = f"/approvals/{slow['approval_id']}"
+    assert (await people["bob"].get(path))["yours"] == {
+        "may": ["approve", "edit", "reject", "respond"],
+        "why_not": None,
+    }
+    not_dees = (await people["dee"].get(path))["yours"]
+    assert not_dees["may"] == [] and "anyone with the role 'lead'" in not_dees["why_not"]
+    await problem(await people["dee"].http.post(f"{path}/decide", json=APPROVE), 403)
+    # Whoever asked may reject what takes somebody else to approve.
+    four_eyes = await people["bob"].paused(f"slow {amount + 1}", thread_id=f"{thread}-bobs")
+    (bobs,) = [await people["bob"].get(f"/approvals/{four_eyes[0]['approval_id']}")]
+    assert bobs["yours"]["may"] == ["reject"]
+    assert "bob asked for" in bobs["yours"]["why_not"]
+    only_risky = await found(people["bob"], thread_id=thread, risk="high")
+    assert [each["approval_id"] for each in only_risky] == [slow["approval_id"]]
+    newest = await found(people["bob"], thread_id=thread, sort="newest")
+    assert [each["tool"] for each in newest] in (["slow", "pay"], ["pay", "slow"])
+    await expect(
+        await people["bob"].http.post(f"/approvals/{pay['approval_id']}/decide", json=APPROVE), 202
+    )
+    decided = (await people["cy"].get(f"/approvals/{pay['approval_id']}"))["yours"]
+    assert decided["may"] == [] and "was approved by bob" in decided["why_not"]
+    for wrong in ({"sort": "best"}, {"risk": "none"}, {"mine": "perhaps"}):
+        await problem(await people["ann"].http.get("/approvals", params=wrong), 422)
+
+
+async def test_a_page_of_mine_looks_past_what_is_for_others(
+    people: dict[str, Api], thread: str, amount: int
+) -> None:
+    for number in range(3):
+        await people["bob"].paused(f"die {amount + number}", thread_id=f"{thread}-{number}")
+    (pay,) = await people["bob"].paused(f"pay {amount}", thread_id=thread)
+    found_ids: list[str] = []
+    cursor = None
+    for _ in range(1000):
+        more = {} if cursor is None else {"cursor": cursor}
+        page = await people["ann"].get("/approvals", mine=True, status="pending", limit=1, **more)
+        found_ids += [each["approval_id"] for each in page["approvals"]]
+        assert all(each["yours"]["may"] for each in page["approvals"])
+        cursor = page["next"]
+        if cursor is None:
+            break
+    assert found_ids.count(pay["approval_id"]) == 1
+
+
 async def test_what_cannot_be_seen_is_pointed_out(
     people: dict[str, Api], thread: str, amount: int
 ) -> None:

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from assent.approvals.requesters import authors
 from assent.approvals.rules import (
@@ -22,11 +23,12 @@ from assent.approvals.rules import (
     Withdraw,
     advance,
     next_deadline,
+    standing,
 )
 from assent.core import events
-from assent.core.access import APPROVES_ALL
+from assent.core.access import APPROVES_ALL, Approves
 from assent.core.approval import Approval, ApprovalStatus, Target
-from assent.core.decisions import Approve, Edit, Reject, Respond
+from assent.core.decisions import Approve, Edit, Reject, Respond, decision_type
 from assent.core.digest import call_digest
 from assent.core.errors import (
     AlreadyDecided,
@@ -498,3 +500,65 @@ def test_a_question_can_be_cancelled_and_superseded_even_late() -> None:
         "approval_superseded"
     ]
     assert after(asked, Cancel(by="ann"), minutes=5).status is ApprovalStatus.CANCELLED
+
+
+# ── what somebody may do ──
+
+
+OF_EACH_TYPE = (Approve(), Edit(args={"amount": 2}), Reject("No."), Respond("Five."))
+
+NO_APPROVER = Person(name="vi")
+OF_OTHER_TOOLS = Person(name="tia", approves=Approves(tools=frozenset({"mail"})))
+
+STANDINGS = {
+    "anybody may": (question(Policy()), BOB),
+    "not their role": (question(CLERKS), DEE),
+    "their role": (question(CLERKS), BOB),
+    "no approver": (question(Policy()), NO_APPROVER),
+    "an approver of another tool": (question(Policy()), OF_OTHER_TOOLS),
+    "who asked": (question(Policy(four_eyes=True)), ANN),
+    "who asked, and edits are not taken": (
+        replace(question(Policy(four_eyes=True)), allowed=("approve", "respond")),
+        ANN,
+    ),
+    "who edited": (after(question(Policy(four_eyes=True)), edit(BOB, 2, Policy(quorum=2))), BOB),
+    "handed over": (
+        after(question(Policy(names=("bob",))), Delegate(by=BOB, to=Target(name="eve"))),
+        BOB,
+    ),
+    "got it": (
+        after(question(Policy(names=("bob",))), Delegate(by=BOB, to=Target(name="eve"))),
+        EVE,
+    ),
+    "has voted": (after(question(TWO), approve(BOB)), BOB),
+    "too late": (question(Policy(timeout=MINUTE)), BOB),
+    "asked once others were": (question(LADDER), DEE),
+    "decided": (after(question(Policy()), approve(EVE)), BOB),
+}
+
+
+@pytest.mark.parametrize("minutes", [0, 30])
+@pytest.mark.parametrize("case", STANDINGS)
+def test_what_somebody_may_do_is_what_the_rules_take_from_them(case: str, minutes: int) -> None:
+    asked, person = STANDINGS[case]
+    now = START + minutes * MINUTE
+    refused: dict[str, str] = {}
+    for decision in OF_EACH_TYPE:
+        kind = decision_type(decision)
+        action = Decide(
+            by=person,
+            decision=decision,
+            digest=asked.current_digest,
+            requires=Requirement(policy=asked.policy),
+        )
+        try:
+            advance(asked, action, now)
+        except (AlreadyDecided, Forbidden) as error:
+            if kind in asked.allowed:
+                refused[kind] = error.message
+        except InvalidDecision:
+            assert kind not in asked.allowed
+
+    shown = standing(asked, person, now)
+    assert {*shown.may} == {*asked.allowed} - refused.keys()
+    assert {shown.why_not} == ({*refused.values()} or {None})

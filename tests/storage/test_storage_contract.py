@@ -16,7 +16,7 @@ from assent.core.approval import ApprovalStatus, Delegation, Target
 from assent.core.errors import Conflict, Gone, InvalidRequest
 from assent.core.events import Custom, Done, Token, decode
 from assent.core.grant import Bound
-from assent.core.policy import Policy
+from assent.core.policy import Policy, Risk
 from assent.core.rows import (
     EffectStatus,
     Notification,
@@ -25,7 +25,7 @@ from assent.core.rows import (
     RunStatus,
     ThreadStatus,
 )
-from assent.storage.base import Change, LogEntry, Storage, all_pages
+from assent.storage.base import ApprovalOrder, Change, LogEntry, Storage, all_pages
 from tests.storage.samples import (
     NOON,
     answer,
@@ -828,6 +828,38 @@ async def test_approvals_are_found_by_what_they_are_and_who_may_decide(storage: 
     for given, found in wanted:
         assert list((await storage.approvals(**given)).rows) == found, given
     assert await pages(storage.approvals, assignee="cy", limit=1) == [[two], [three]]
+
+
+async def test_approvals_are_listed_in_the_order_that_is_asked_for_and_by_their_risk(
+    storage: Storage,
+) -> None:
+    hours = {"a": None, "b": 2, "c": 1, "d": None, "e": 3}
+    asked = {
+        name: approval(
+            name,
+            requested_at=NOON + timedelta(seconds=number),
+            expires_at=None if hour is None else NOON + timedelta(hours=hour),
+            policy=Policy(risk=Risk.HIGH if name in "ae" else Risk.LOW),
+        )
+        for number, (name, hour) in enumerate(hours.items())
+    }
+    await storage.commit(Change(rows=tuple(asked.values())))
+    orders: dict[ApprovalOrder, str] = {
+        "oldest": "abcde",
+        "newest": "edcba",
+        # Those that never expire come last.
+        "expiring": "cbead",
+    }
+    for sort, names in orders.items():
+        wanted = [asked[name] for name in names]
+        assert list((await storage.approvals(sort=sort)).rows) == wanted
+        assert await pages(storage.approvals, sort=sort, limit=2) == [
+            wanted[:2],
+            wanted[2:4],
+            wanted[4:],
+        ]
+    risky = await storage.approvals(sort="newest", risk=Risk.HIGH)
+    assert list(risky.rows) == [asked["e"], asked["a"]]
 
 
 async def test_open_grants_are_those_that_could_be_used_now(storage: Storage) -> None:

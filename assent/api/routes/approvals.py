@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Annotated
@@ -29,16 +31,16 @@ from assent.api.problems import status_of
 from assent.api.responses import json_response, page_response
 from assent.api.routing import router_of
 from assent.api.schemas import BatchRequest, CommentRequest, DelegateRequest
-from assent.api.shapes.approvals import ApprovalsPage, ApprovalView, Outcomes, OutcomeView
+from assent.api.shapes.approvals import ApprovalForYou, ApprovalsPage, Outcomes, OutcomeView
 from assent.api.shapes.common import EventsPage
 from assent.api.streams.reading import events_response
 from assent.api.streams.transport import Transport
-from assent.api.views import approval_view, outcome_view
+from assent.api.views import approval_for, outcome_view
 from assent.approvals.decide import Verdict
 from assent.approvals.idempotency import Key
 from assent.approvals.rules import AddComment, Delegate, PersonalAction, Withdraw
 from assent.core.access import Right
-from assent.core.approval import ApprovalStatus, Target
+from assent.core.approval import Approval, ApprovalStatus, Target
 from assent.core.audit import Actor
 from assent.core.errors import AssentError, ConfigurationError, Forbidden, InvalidRequest
 from assent.core.json import Json, JsonObject
@@ -46,8 +48,12 @@ from assent.core.logs import feed_of_approvals
 from assent.core.policy import Risk, duration_from_text
 from assent.runs.approvals import Approvals
 from assent.runs.service import Runs
+from assent.storage.base import ApprovalOrder, Page
 
 router = router_of("approvals")
+
+MOST_PAGES = 10
+"""The most pages that are read to find somebody's own."""
 
 Text = Annotated[str | None, Query(min_length=1, max_length=200)]
 
@@ -75,23 +81,50 @@ async def list_approvals(
             "that was delegated to them"
         ),
     ] = None,
+    risk: Risk | None = None,
+    mine: Annotated[
+        bool, Query(description="Only those that you may decide now, by approving or rejecting")
+    ] = False,
     older_than: Annotated[Text, Query(description="A duration, such as `2h`")] = None,
+    sort: Annotated[
+        ApprovalOrder, Query(description="What comes first; `expiring` is what expires next")
+    ] = "oldest",
     limit: PageLimit = 100,
     cursor: str | None = None,
 ) -> Response:
-    """Approvals, oldest first. `next` is the cursor of the next page, or null."""
-    page = await runs.storage.approvals(
+    """Approvals. `next` is the cursor of the next page, or null. With `mine` a page may have fewer
+    than `limit`, and there may still be others behind it."""
+    read = partial(
+        runs.storage.approvals,
         status=status,
         thread_id=thread_id,
         agent=agent,
         tool=tool,
         role=role,
         assignee=assignee,
+        risk=risk,
         before=None if older_than is None else _ago(older_than, runs.clock.now()),
+        sort=sort,
         limit=limit,
-        cursor=cursor,
     )
-    return page_response("approvals", page, lambda each: approval_view(each, runs.approvals.people))
+    page = await read(cursor=cursor)
+    if mine:
+        page = await _those_of(page, read, lambda each: runs.approvals.standing(each, by).may)
+    return page_response("approvals", page, lambda each: approval_for(each, runs.approvals, by))
+
+
+async def _those_of(
+    page: Page[Approval],
+    read: Callable[..., Awaitable[Page[Approval]]],
+    are_mine: Callable[[Approval], Collection[str]],
+) -> Page[Approval]:
+    """Those of the page, or of one of the next few, that are somebody's."""
+    for _ in range(MOST_PAGES):
+        rows = tuple(filter(are_mine, page.rows))
+        if rows or page.next is None:
+            return replace(page, rows=rows)
+        page = await read(cursor=page.next)
+    return replace(page, rows=tuple(filter(are_mine, page.rows)))
 
 
 @router.get("/approvals/stream")
@@ -114,10 +147,10 @@ async def stream(
 
 @router.get("/approvals/{id}")
 @may(Right.SEE, Thing.APPROVAL)
-@answers(ApprovalView)
+@answers(ApprovalForYou)
 async def get_approval(id: str, runs: TheRuns, by: TheActor) -> Response:
-    """One approval, with what people said and decided."""
-    return json_response(approval_view(await runs.approvals.get(id), runs.approvals.people))
+    """One approval, with what people said and decided, and what you may do about it."""
+    return json_response(approval_for(await runs.approvals.get(id), runs.approvals, by))
 
 
 # ── deciding ──────────────────────────────────────────────────────────────────────────────────────
@@ -199,7 +232,7 @@ async def decide(
 
 @router.post("/approvals/{id}/withdraw")
 @may(Right.DECIDE, Thing.APPROVAL)
-@answers(ApprovalView)
+@answers(ApprovalForYou)
 @refuses(409)
 async def withdraw(id: str, runs: TheRuns, by: TheActor) -> Response:
     """Take your vote back."""
@@ -208,7 +241,7 @@ async def withdraw(id: str, runs: TheRuns, by: TheActor) -> Response:
 
 @router.post("/approvals/{id}/delegate")
 @may(Right.DECIDE, Thing.APPROVAL)
-@answers(ApprovalView)
+@answers(ApprovalForYou)
 @refuses(409)
 async def delegate(id: str, body: DelegateRequest, runs: TheRuns, by: TheActor) -> Response:
     """Delegate your voting right to another person or role, or, by naming yourself, take it
@@ -219,7 +252,7 @@ async def delegate(id: str, body: DelegateRequest, runs: TheRuns, by: TheActor) 
 
 @router.post("/approvals/{id}/comment", status_code=201)
 @may(Right.SAY, Thing.APPROVAL)
-@answers(ApprovalView, 201)
+@answers(ApprovalForYou, 201)
 @refuses(409)
 async def comment(id: str, body: CommentRequest, runs: TheRuns, by: TheActor) -> Response:
     """Say something about what is asked. It decides nothing."""
@@ -231,7 +264,7 @@ async def _act(
     approvals: Approvals, id: str, action: PersonalAction, by: Actor, *, status: int = 200
 ) -> Response:
     approval = await approvals.act(id, action, by)
-    return json_response(approval_view(approval, approvals.people), status=status)
+    return json_response(approval_for(approval, approvals, by), status=status)
 
 
 def _verdict(approval_id: str, answer: ApprovalAnswer, by: Actor, key: Key | None) -> Verdict:

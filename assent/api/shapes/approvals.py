@@ -59,10 +59,23 @@ class ApprovalView(TypedDict):
     shortage: str | None
 
 
+class Yours(TypedDict):
+    """What you may do about an approval: the types of decision, and why not all that it takes."""
+
+    may: list[str]
+    why_not: str | None
+
+
+class ApprovalForYou(ApprovalView):
+    """An approval, and what you may do about it."""
+
+    yours: Yours
+
+
 class ApprovalsPage(TypedDict):
     """Approvals, and the cursor of the next page."""
 
-    approvals: list[ApprovalView]
+    approvals: list[ApprovalForYou]
     next: str | None
 
 

@@ -16,6 +16,7 @@ from assent.core.audit import AuditHead, AuditRecord
 from assent.core.errors import Gone, Tampered
 from assent.core.grant import Grant
 from assent.core.logs import named
+from assent.core.policy import Risk
 from assent.core.rows import (
     Answer,
     ApiKey,
@@ -34,7 +35,7 @@ from assent.core.rows import (
     ThreadStatus,
 )
 from assent.core.sealing import Seal, tampered
-from assent.storage.base import Doorbell, LogEntry, Page, Reads, ThreadTime
+from assent.storage.base import ApprovalOrder, Doorbell, LogEntry, Page, Reads, ThreadTime
 from assent.storage.sqlite import audit_chain, paging, queries
 from assent.storage.sqlite.queries import Where, owner_where, runs_where, where_few
 from assent.storage.sqlite.reader import Reader, bytes_of
@@ -44,6 +45,9 @@ from assent.storage.sqlite.tails import Tails
 PAGE_BYTES = 4 << 20
 """The most bytes of a page of rows, unless a single one is larger: rows may have a mebibyte each,
 and a thousand of them would take the server seconds."""
+
+NEVER = "9999"
+"""Behind every time, in lists of what happens next."""
 
 READ_BYTES = 4 << 20
 """The most bytes of events that are read at once, unless a single one is larger. A thousand of the
@@ -261,12 +265,14 @@ class SqliteReads(Reads):
         tool: str | None = None,
         role: str | None = None,
         assignee: str | None = None,
+        risk: Risk | None = None,
         before: datetime | None = None,
+        sort: ApprovalOrder = "oldest",
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page[Approval]:
         few = {"thread_id": thread_id, "run_id": run_id}
-        where = where_few(few, status=status, agent=agent, tool=tool)
+        where = where_few(few, status=status, agent=agent, tool=tool, risk=risk)
         where.add("? IN (SELECT value FROM json_each(roles))", role)
         where.add(
             "? IN (SELECT value FROM json_each(names)"
@@ -277,10 +283,11 @@ class SqliteReads(Reads):
         is_few = thread_id is not None or run_id is not None
         return await self._page(
             self._tables.approvals,
-            "requested_at",
+            "expires_at" if sort == "expiring" else "requested_at",
             where,
             limit,
             cursor,
+            newest_first=sort == "newest",
             few=is_few,
             most_bytes=PAGE_BYTES,
         )
@@ -450,12 +457,14 @@ class SqliteReads(Reads):
         most_bytes: int | None = None,
     ) -> Page[R]:
         """One page of the rows, in the order of the column `by`, a time or the number, and of the
-        key. It may end before the limit where the rows have more than `most_bytes`."""
+        key; those without a time come last. It may end before the limit where the rows have more
+        than `most_bytes`."""
         paging.check_limit(limit)
         comparison, direction = ("<", "DESC") if newest_first else (">", "ASC")
+        place = f"ifnull({by}, '{NEVER}')" if by == "expires_at" else by
         if cursor is not None:
-            where.add(f"({by}, {table.key}) {comparison} (?, ?)", *paging.position(cursor))
-        order = f"ORDER BY {by} {direction}, {table.key} {direction}"
+            where.add(f"({place}, {table.key}) {comparison} (?, ?)", *paging.position(cursor))
+        order = f"ORDER BY {place} {direction}, {table.key} {direction}"
         # One row more than was asked for shows whether there is another page.
         found = await self._found(
             table,
@@ -469,7 +478,8 @@ class SqliteReads(Reads):
         if len(found) > limit or (is_large and len(found) > 1):
             found.pop()
             last = found[-1]
-            following = paging.cursor_behind(last[table.selected.index(by)], last[0])
+            at = last[table.selected.index(by)]
+            following = paging.cursor_behind(NEVER if at is None else at, last[0])
         return Page(await self._trusted(table, found), following)
 
     async def _trusted(self, table: Table[R], found: Sequence[Any]) -> tuple[R, ...]:
