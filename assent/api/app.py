@@ -4,9 +4,10 @@ as an object."""
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,7 @@ from assent.api.routes import (
     tickets,
 )
 from assent.api.routing import check_rules
+from assent.api.run_webhooks import EndedRuns, RunNotifier, told_of
 from assent.api.streams.broadcasts import broadcasting
 from assent.api.streams.connections import Connections
 from assent.api.streams.encoder import Encoders
@@ -75,6 +77,7 @@ from assent.notify.links import LinkKey
 from assent.notify.notifier import Notifier
 from assent.notify.outbox import with_outbox
 from assent.notify.reaching import Reach
+from assent.notify.run_webhooks import RunReceiver, receiver_of, with_run_webhooks
 from assent.notify.slack import Slack, SlackApp
 from assent.runs.feeds import with_feeds
 from assent.runs.log_lines import with_log_lines
@@ -83,7 +86,7 @@ from assent.runs.opening import open_runs
 from assent.runs.recursion import RecursionLimits
 from assent.runs.retention import Retention, sweeping
 from assent.runs.security_events import Refusal, Refusals, with_security_events
-from assent.runs.service import Runs
+from assent.runs.service import CheckWebhook, Runs
 from assent.runs.uploads import UploadLimits
 from assent.storage.base import Caps, QueueLimits, Storage
 from assent.storage.sqlite import SqliteStorage, database
@@ -196,6 +199,10 @@ async def open_server(
         _check_slack(configuration.slack, people, project_auth)
         slack_app = _slack(configuration, reach, clock, storage)
         notifiers = make_notifiers(endpoints, clock, reach, links=link_key, slack=slack_app)
+        receivers, ended = _run_receivers(configuration, project), EndedRuns()
+        run_notifiers = {
+            each.endpoint: RunNotifier(each, reach, clock, ended) for each in receivers
+        }
 
         # Both before the runs, and so closed after them: the head that is published last is the
         # last one, and notifications of the last events are still delivered.
@@ -204,7 +211,7 @@ async def open_server(
         dispatcher = await opened(
             Dispatcher.open(
                 storage,
-                notifiers,
+                {**notifiers, **run_notifiers},
                 clock=clock,
                 links=link_key,
                 drain_seconds=DELIVERIES_SECONDS,
@@ -212,6 +219,7 @@ async def open_server(
         )
 
         outbox = with_outbox(storage, endpoints, clock, dispatcher.wake)
+        outbox = with_run_webhooks(outbox, receivers, told_of, clock, dispatcher.wake)
         outbox = outbox if traces is None else traces.over(outbox)
         people = replace(
             people,
@@ -220,10 +228,23 @@ async def open_server(
             or bool(configuration.issuers)
             or project_auth is not None,
         )
-        made = _runs(settings, configuration, people, outbox, agents, clock, store, place, counted)
+        made = _runs(
+            settings,
+            configuration,
+            people,
+            outbox,
+            agents,
+            clock,
+            store,
+            place,
+            counted,
+            partial(receiver_of, receivers),
+        )
         runs = await opened(made)
+        ended.open(runs)
 
-        retention = _retention(settings, configuration)
+        names = [*(each.name for each in endpoints), *run_notifiers]
+        retention = _retention(settings, names)
         await opened(sweeping(storage, retention, clock=clock, uploads=runs.uploads))
         streams = _connections(settings, clock)
         heartbeat = settings.heartbeat.total_seconds()
@@ -464,12 +485,22 @@ def _head_sinks(
     return sinks
 
 
-def _retention(settings: Settings, configuration: Configuration) -> Retention:
+def _run_receivers(
+    configuration: Configuration, project: Project | None
+) -> tuple[RunReceiver, ...]:
+    """Those that may be told of the ends of runs, unless the project wants none."""
+    http = project.file.http if project is not None and project.file is not None else None
+    if http is not None and http.disable_webhooks:
+        return ()
+    return configuration.run_receivers
+
+
+def _retention(settings: Settings, endpoints: Iterable[str]) -> Retention:
     return Retention(
         threads_ttl=settings.threads_ttl,
         events_ttl=settings.events_ttl,
         checkpoints_keep=settings.checkpoints_keep,
-        endpoints=frozenset(endpoint.name for endpoint in configuration.endpoints),
+        endpoints=frozenset(endpoints),
     )
 
 
@@ -505,6 +536,7 @@ def _runs(
     store: StoreOptions,
     place: Place,
     counted: Metrics,
+    check_webhook: CheckWebhook,
 ) -> AbstractAsyncContextManager[Runs]:
     return open_runs(
         storage,
@@ -526,4 +558,5 @@ def _runs(
         configurable=configuration.configurable,
         tasks=configuration.tasks,
         metrics=counted,
+        check_webhook=check_webhook,
     )

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, StrictBool, model_validator
 
 from assent.api.langgraph_searches import SearchBody
-from assent.api.langgraph_shapes import LangGraphBody
+from assent.api.langgraph_shapes import LangGraphBody, Webhook
 from assent.api.schemas import (
     Cron,
     GraphInput,
@@ -40,7 +40,6 @@ End = Annotated[
 OnCompleted = Literal["keep", "delete"]
 
 KEPT = "Threads are kept here, and ASSENT_THREADS_TTL removes those that nobody uses: send 'keep'."
-NO_WEBHOOK = "The file that ASSENT_CONFIG names says who is told of what happens."
 
 _THEIR_NAMES = {"schedule": "cron", "end_time": "ends_at", "multitask_strategy": "on_busy"}
 
@@ -53,8 +52,7 @@ def agent_of(agents: Collection[str], assistant_id: str) -> str:
 class CronBody(GraphInput, LangGraphBody):
     """What a cron is created with, and changed by."""
 
-    refused = {"webhook": NO_WEBHOOK}
-
+    webhook: Webhook | None = None
     on_run_completed: OnCompleted | None = Field(
         default=None, description="Only `keep`: the threads of its runs are kept"
     )

@@ -76,7 +76,10 @@ async def begin(
             "The checkpoint is not the last one of the thread, and what was asked there is asked "
             "no more. Decide what the thread waits for now, without a checkpoint."
         )
-    return await _decided(runs, paused, Verdict(decisions=choices, by=by, key=key))
+    if body.webhook is not None:
+        runs.check_webhook(body.webhook)
+    verdict = Verdict(decisions=choices, by=by, webhook=body.webhook, key=key)
+    return await _decided(runs, paused, verdict)
 
 
 def _read_as(answer: Json) -> ReadAnswer:

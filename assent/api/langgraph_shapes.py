@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph import END
@@ -208,6 +208,16 @@ class RunCommand(LangGraphBody):
         return self
 
 
+Webhook = Annotated[
+    str,
+    Field(
+        max_length=2000,
+        description="A URL that is told when the run ends or asks a person, at a host that the "
+        "server's operator has listed",
+    ),
+]
+
+
 class ThreadRunRequest(GraphInput, PlacedBody):
     """A run on a thread."""
 
@@ -218,7 +228,6 @@ class ThreadRunRequest(GraphInput, PlacedBody):
         ),
         "supersteps": "To write to the state of a thread, use POST /threads/{id}/state.",
         "ttl": NO_TTL,
-        "webhook": "The file that ASSENT_CONFIG names says who is told of what happens.",
         "on_completion": "Threads are kept until they are removed.",
     }
 
@@ -229,6 +238,7 @@ class ThreadRunRequest(GraphInput, PlacedBody):
         default="enqueue", description="What `on_busy` is in POST /agent/runs"
     )
     after_seconds: Delay = 0
+    webhook: Webhook | None = None
     if_not_exists: Literal["create", "reject"] = Field(
         default="reject", description="If there is no such thread: make it, or answer 404"
     )

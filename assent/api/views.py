@@ -16,7 +16,7 @@ from assent.core.audit import Actor
 from assent.core.grant import Grant
 from assent.core.json import Json, JsonObject, encode_json, valid_text
 from assent.core.rows import UNFINISHED, Run, Schedule
-from assent.core.run_input import GIVEN
+from assent.core.run_input import AFTER_ITS_END, GIVEN
 from assent.core.text import warnings
 from assent.graph.stream.jsonable import event_json
 from assent.runs.approvals import Approvals
@@ -43,7 +43,7 @@ _SCHEDULE_FIELDS = (
     *("last_error", "ends_at"),
 )
 
-_GIVEN = tuple(name for name in GIVEN if name != "user")
+_GIVEN = tuple(name for name in GIVEN if name not in ("user", *AFTER_ITS_END))
 
 
 def approval_view(approval: Approval, people: People) -> JsonObject:

@@ -58,8 +58,9 @@ class Verdict:
     `decisions` are by approval id or tool call id, or one for the only pending approval, or one
     `for_all`; or an answer that is read once it is known what is pending. `digests` are of what the
     person was shown, by the same ids; a bare decision's has the key "". `message` is added to the
-    conversation as their words when the run goes on. Under a `key` the outcome is stored in the
-    same commit, and `also` is committed with it.
+    conversation as their words when the run goes on, and `webhook` is told of that run's end, in
+    place of that of the run that asked. Under a `key` the outcome is stored in the same commit, and
+    `also` is committed with it.
     """
 
     decisions: Decision | Mapping[str, Decision] | ReadAnswer
@@ -67,6 +68,7 @@ class Verdict:
     for_all: bool = False
     digests: Mapping[str, str] = field(default_factory=dict)
     message: Message = ""
+    webhook: str | None = None
     key: Key | None = None
     also: Change = Change()  # noqa: RUF009  (it is frozen)
 
@@ -282,6 +284,8 @@ class Decider:
         for approval, _ in acted:
             timers[approval.approval_id] = await storage.timer(approval.approval_id)
         inherited, trace = await self._inherited(acted)
+        if verdict is not None and verdict.webhook is not None:
+            inherited["webhook"] = verdict.webhook
         decided = decided_change(
             thread,
             pending,

@@ -25,6 +25,10 @@ total_tokens = 100_000
 url = "https://example.com/hook"
 secrets = ["env:PAGER_SECRET"]
 
+[webhooks.ci]
+url = "https://hooks.example.com"
+secrets = ["env:CI_SECRET"]
+
 [slack]
 token = "env:SLACK_TOKEN"
 signing_secret = "env:SLACK_SIGNING_SECRET"
@@ -56,6 +60,7 @@ from assent.core.json import Json, JsonObject
 from assent.core.policy import Person, PolicyBook, policies_from_json
 from assent.graph.task_options import TaskRules
 from assent.notify.endpoints import Endpoint, endpoints_from_json
+from assent.notify.run_webhooks import RunReceiver, run_receivers_from_json
 from assent.notify.slack import SlackApp, slack_from_json
 from assent.runs.budgets import Budgets, budgets_from_json
 
@@ -65,8 +70,9 @@ class Configuration:
     """The file's contents: `people` by name with their roles, and their `aliases`, the `policies`
     that calls are approved by, the `recursion_limits` of agents, the `configurable` keys of their
     config that clients may set, what `tasks` may choose of them, the `budgets` of runs, the
-    `endpoints` that are notified of approvals, the `slack` app that posts them and knows who
-    clicks, and the `issuers` whose tokens say who somebody is."""
+    `endpoints` that are notified of approvals, the `run_receivers` that may be told of the ends of
+    runs, the `slack` app that posts approvals and knows who clicks, and the `issuers` whose tokens
+    say who somebody is."""
 
     people: Mapping[str, Person] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
@@ -76,6 +82,7 @@ class Configuration:
     tasks: Mapping[str, TaskRules] = field(default_factory=dict)
     budgets: Budgets = field(default_factory=Budgets)
     endpoints: tuple[Endpoint, ...] = ()
+    run_receivers: tuple[RunReceiver, ...] = ()
     slack: SlackApp | None = None
     issuers: tuple[Issuer, ...] = ()
 
@@ -221,6 +228,7 @@ _SECTIONS: Mapping[str, Mapping[str, Read]] = {
     "tasks": {"tasks": _tasks},
     "budgets": {"budgets": _budgets},
     "notify": {"endpoints": endpoints_from_json},
+    "webhooks": {"run_receivers": run_receivers_from_json},
     "slack": {"slack": slack_from_json},
     "issuers": {"issuers": issuers_from_json},
 }

@@ -23,7 +23,7 @@ class RunInput(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
     `context` and `config` (`configurable`, `tags` and `metadata`) are what the graph is run with,
     and before and after the nodes of `interrupt_before` and `interrupt_after` it pauses. `user` is
     who asks, as the graph sees them. `model` and `instructions` are what a task has chosen of its
-    agent.
+    agent. The URL `webhook` is told of its end.
     """
 
     message: Message | None = None
@@ -35,6 +35,7 @@ class RunInput(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
     user: JsonObject | None = None
     model: str | None = None
     instructions: str | None = None
+    webhook: str | None = None
 
     @property
     def has_input(self) -> bool:
@@ -64,9 +65,12 @@ class RunInput(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
 
 GIVEN = RunInput.__struct_fields__
 
+AFTER_ITS_END = ("webhook",)
+"""The fields that say what to do when a run has ended. A copy of what it did has none of them."""
+
 INHERITED = (
     *("context", "config", "interrupt_before", "interrupt_after", "user"),
-    *("model", "instructions"),
+    *("model", "instructions", "webhook"),
 )
 
 GIVEN_EXCERPTS = ("context", "configurable", "model", "instructions")

@@ -47,7 +47,8 @@ NESTED_WITHOUT_EFFECT = ("auth.cache", "auth.openapi")
 
 NOT_HERE: Mapping[str, str] = {
     "encryption": "is not supported. Set ASSENT_ENCRYPTION_KEY, and everything is encrypted",
-    "webhooks": 'is not supported. Name whom to tell in the section "notify" of ASSENT_CONFIG',
+    "webhooks": "is not supported. Name the hosts that may be told of runs, with the secrets that "
+    'sign, in the section "webhooks" of ASSENT_CONFIG',
     "ui": "is not supported: Assent serves no pages of a project's",
     "ui_config": "is not supported: Assent serves no pages of a project's",
     "checkpointer.path": "is not supported. Assent keeps checkpoints in its own database, with the "

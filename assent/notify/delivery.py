@@ -22,7 +22,7 @@ from assent.core.errors import Conflict, NotFound, Tampered, Unavailable
 from assent.core.rows import Notification, NotificationStatus
 from assent.notify.links import LinkKey
 from assent.notify.notifier import Message, NotDelivered, Notifier, Receipt
-from assent.notify.outbox import LINK_ID, RECEIPT, data_of
+from assent.notify.outbox import LINK_ID, RECEIPT, WEBHOOK, data_of
 from assent.storage.base import Change, Storage
 
 log = structlog.get_logger(__name__)
@@ -165,7 +165,7 @@ class Dispatcher:
             if not due:
                 break
             # Each of them finishes, also if another fails.
-            of_each = map(self._deliver_in_order, by_approval(due))
+            of_each = map(self._deliver_in_order, by_subject(due))
             outcomes = await asyncio.gather(*of_each, return_exceptions=True)
             for error in outcomes:
                 if error is not None:
@@ -190,6 +190,7 @@ class Dispatcher:
             data=data_of(row),
             link=await self._link(row),
             approval_id=row.approval_id,
+            webhook=str(row.payload.get(WEBHOOK, "")),
         )
         try:
             receipt = await self._attempt(message)
@@ -277,10 +278,10 @@ class Dispatcher:
             )
 
 
-def by_approval(due: Iterable[Notification]) -> Collection[Sequence[Notification]]:
-    """The notifications of each approval, in the order in which they were made: what is said of it
-    last is to arrive last."""
+def by_subject(due: Iterable[Notification]) -> Collection[Sequence[Notification]]:
+    """The notifications of each approval, or of the runs of each thread, in the order in which they
+    were made: what is said last is to arrive last."""
     grouped: dict[str, list[Notification]] = {}
     for row in sorted(due, key=lambda row: (row.created_at, row.notification_id)):
-        grouped.setdefault(row.approval_id, []).append(row)
+        grouped.setdefault(row.approval_id or row.thread_id, []).append(row)
     return grouped.values()

@@ -21,7 +21,7 @@ class Message:
 
     `id` is the same at every attempt. `type` is the type of the event, and `data` holds the
     `approval` and the `event`. `link` lets the endpoint's recipient decide; "" if there is none.
-    `approval_id` is "" if it is about none.
+    `approval_id` is "" if it is about none. Of the end of a run, `webhook` is the URL to tell.
     """
 
     id: str
@@ -31,6 +31,7 @@ class Message:
     data: Mapping[str, Json]
     link: str = field(default="", repr=False)
     approval_id: str = ""
+    webhook: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,9 @@ ASKING_EVENTS = frozenset(
 
 LINK_ID = "link_id"
 RECEIPT = "receipt"
-"""Fields of a payload that receivers do not see: the id of its link, and where its message is."""
+WEBHOOK = "webhook"
+"""Fields of a payload that receivers do not see: the id of its link, where its message is, and the
+URL that it is for, if its run has named one."""
 
 
 def with_outbox(
@@ -204,5 +206,5 @@ def _bounded(payload: JsonObject) -> JsonObject:
 
 def data_of(notification: Notification) -> JsonObject:
     """The payload as receivers see it."""
-    hidden = (LINK_ID, RECEIPT)
+    hidden = (LINK_ID, RECEIPT, WEBHOOK)
     return {name: value for name, value in notification.payload.items() if name not in hidden}

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from assent.approvals.people import People
 from assent.approvals.record import APPROVAL_TIMER
 from assent.core.clock import Clock
-from assent.core.errors import ConfigurationError
+from assent.core.errors import ConfigurationError, InvalidRequest
 from assent.core.policy import PolicyBook
 from assent.graph.interrupts.matching import matched
 from assent.graph.kinds import Agent
@@ -28,13 +28,18 @@ from assent.runs.loop_watch import watched_loop
 from assent.runs.metrics import LoopLag, Metrics
 from assent.runs.recursion import RecursionLimits
 from assent.runs.schedules import SCHEDULE_TIMER
-from assent.runs.service import Runs
+from assent.runs.service import CheckWebhook, Runs
 from assent.runs.sync_threads import MAX_THREADS, SyncThreads
 from assent.runs.uploads import UploadLimits, Uploads
 from assent.runs.worker import EmbeddedEngine
 from assent.storage.base import Caps, QueueLimits, Storage
 from assent.storage.store import StoreOptions
 from assent.storage.wrapped import told
+
+
+def no_webhooks(url: str) -> None:
+    """Raise `InvalidRequest`: nobody is told of the ends of runs."""
+    raise InvalidRequest("There are no webhooks here that could be told of the end of a run.")
 
 
 @asynccontextmanager
@@ -59,6 +64,7 @@ async def open_runs(
     uploads: UploadLimits = UploadLimits(),
     watch_loop: bool = True,
     metrics: Metrics | None = None,
+    check_webhook: CheckWebhook = no_webhooks,
 ) -> AsyncIterator[Runs]:
     """Go on with what the last process left, and take runs until the context is left.
 
@@ -73,7 +79,8 @@ async def open_runs(
     `budgets` limit what runs may do and use, `policies` say how calls are approved, and `people`
     are those who decide. Agents without a store of their own get the storage's, with the options
     `store`. With `watch_loop` the log names code that blocks the event loop. What happens is
-    counted in `metrics`. Raises `ConfigurationError` for limits, budgets, keys, tasks or policies
+    counted in `metrics`. `check_webhook` refuses the webhooks of runs that are told nothing; by
+    default all of them. Raises `ConfigurationError` for limits, budgets, keys, tasks or policies
     of an unknown agent, for models that cannot be set up, for policies that contradict the agent's
     code, and for those that none of the people can meet.
     """
@@ -138,6 +145,7 @@ async def open_runs(
         caps=caps,
         shapes=shapes,
         uploads=Uploads(storage, clock, uploads),
+        check_webhook=check_webhook,
     )
     async with AsyncExitStack() as stack:
         stack.enter_context(threads.taking_over())

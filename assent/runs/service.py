@@ -47,7 +47,7 @@ from assent.core.rows import (
     ThreadStatus,
     Timer,
 )
-from assent.core.run_input import RunInput, given_in
+from assent.core.run_input import AFTER_ITS_END, RunInput, given_in
 from assent.core.trace_parent import current_trace_parent
 from assent.graph.chat_decisions import decision_from_messages
 from assent.graph.checkpoints import at_checkpoint, head_of, saver_of
@@ -84,6 +84,9 @@ INSTEAD_OF_A_DECISION = (
     '"cancel" to drop what the thread waits for, or "wait" with "on_busy": "enqueue" '
     "to have this message wait until it was decided."
 )
+
+CheckWebhook = Callable[[str], object]
+"""Raises `InvalidRequest` for a URL that is not told of the ends of runs."""
 
 Extra = Callable[[Run], Change]
 """Makes a change to commit together with a new run, given its row."""
@@ -127,6 +130,7 @@ class Runs:
         caps: Caps,
         shapes: Shapes,
         uploads: Uploads,
+        check_webhook: CheckWebhook,
     ) -> None:
         self.storage = self._whole = storage
         self.agents = agents
@@ -140,6 +144,7 @@ class Runs:
         self._queue_limits = queue
         self._caps = caps
         self._shapes = shapes
+        self.check_webhook = check_webhook
 
     def seen_by(self, sight: Sight, matching: Matching | None = None) -> Runs:
         """The same runs, as a request with this sight may see them, and change what it sees; with
@@ -353,12 +358,15 @@ class Runs:
         return self._shapes[agent]
 
     async def check_input(self, submission: Submission, agent: str) -> None:
-        """Raise `InvalidInput` if the agent does not take the submission's input."""
+        """Raise `InvalidInput` if the agent does not take the submission's input, and
+        `InvalidRequest` if its webhook is told nothing."""
         given = submission.given
         if given.is_empty and submission.checkpoint_id is None:
             raise InvalidInput(
                 "Send a 'message' or an 'input', or a 'checkpoint_id' to go on from."
             )
+        if given.webhook is not None:
+            self.check_webhook(given.webhook)
         await check_given(self._shapes[agent], given)
 
     async def _check_scheduled(self, submission: Submission, agent: str) -> None:
@@ -591,7 +599,8 @@ class Runs:
         """The context, config and so on that the state's run was given, if its row is left."""
         run_id = run_id_at(snapshot)
         run = await self.storage.run(run_id) if run_id else None
-        return given_in(run.input).inherited() if run is not None else {}
+        inherited = given_in(run.input).inherited() if run is not None else {}
+        return {name: value for name, value in inherited.items() if name not in AFTER_ITS_END}
 
     # ── writing to the state ──────────────────────────────────────────────────────────────────────
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,12 @@ def slack(**changes: object) -> str:
     """A file whose section 'slack' is right but for this."""
     right = {"token": "xoxb-1", "signing_secret": "s", "team": "T01", "people": {"U01": "ann"}}
     return json.dumps({"slack": {**right, **changes}})
+
+
+def webhooks(*urls: str, secrets: Sequence[str] = (NEW_SECRET,)) -> str:
+    """A file that lists the hosts of these URLs for the webhooks of runs."""
+    receivers = {f"r{at}": {"url": url, "secrets": secrets} for at, url in enumerate(urls)}
+    return json.dumps({"webhooks": receivers})
 
 
 def test_a_slack_user_is_one_of_their_workspace(tmp_path: Path) -> None:
@@ -64,6 +71,11 @@ def test_it_may_say_nothing(tmp_path: Path) -> None:
         ("assent.json", slack(signing_secret=" "), "'signing_secret' is empty"),
         ("assent.json", slack(url="http://slack.example/"), "Use https"),
         ("assent.json", slack(users={}), "Its fields are: token, signing_secret"),
+        ("assent.json", webhooks("https://h.example/in"), "has a path"),
+        ("assent.json", webhooks("http://h.example"), "Use https"),
+        ("assent.json", webhooks("https://h.example", secrets=[]), "no secret"),
+        ("assent.json", webhooks("https://ann:x@h.example"), "has a user"),
+        ("assent.json", webhooks("https://h.example", "https://H.example.:443/"), "of another one"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path: Path, name: str, text: str, said: str) -> None:

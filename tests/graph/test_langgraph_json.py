@@ -158,8 +158,8 @@ SIZED = {"includes": ["x-tenant"]}
         ),
         (
             {"webhooks": {"headers": {"a": "b"}}},
-            '"webhooks" in {file} is not supported. Name whom to tell in the section "notify" of '
-            "ASSENT_CONFIG.",
+            '"webhooks" in {file} is not supported. Name the hosts that may be told of runs, with the '
+            'secrets that sign, in the section "webhooks" of ASSENT_CONFIG.',
         ),
         ({"ui": {"a": "./a.tsx"}}, '"ui" in {file} is not supported: Assent serves no pages'),
         ({"ui_config": {"a": 1}}, '"ui_config" in {file} is not supported: Assent serves no'),
