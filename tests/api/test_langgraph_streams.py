@@ -92,9 +92,9 @@ async def streamed(http: httpx.AsyncClient, modes: Sequence[str], **asked: Any) 
     return frames
 
 
-async def of_the_graph(graph: Any, given: Any, modes: Sequence[str]) -> list[Frame]:
+async def of_the_graph(graph: Any, given: Any, modes: Sequence[str], **place: str) -> list[Frame]:
     """What LangGraph streams of a run."""
-    config = {"configurable": {"thread_id": "t"}}
+    config = {"configurable": {"thread_id": "t", **place}}
     real = ["messages" if mode == "messages-tuple" else mode for mode in modes]
     frames: list[Frame] = []
     try:
@@ -285,6 +285,43 @@ async def test_each_mode_is_told_as_the_graph_itself_tells_it(
             assert numbered(shown(told)) == numbered(expected(known)), mode
         asked = {"command": {"resume": GO_ON if answer is None else answer}}
         given = None if answer is None else Command(resume=answer)
+
+
+SAID_AGAIN = {"messages": [{"role": "user", "content": "Hello.", "id": "h2"}]}
+
+
+@pytest.mark.parametrize("case", [Case(graphs.side_by_side, TOPIC), Case(graphs.nested, SAID)])
+@pytest.mark.parametrize("back", [0, 1, 2, 3])
+@pytest.mark.parametrize("has_input", [False, True])
+async def test_a_run_that_goes_back_is_told_as_the_graph_itself_tells_it(
+    case: Case, back: int, has_input: bool, http: httpx.AsyncClient
+) -> None:
+    """With an input the first state has it already: a client shows what it is told, and would take
+    what was just said off the screen."""
+    bare = case.make().copy(update={"checkpointer": InMemorySaver()})
+    await of_the_graph(bare, case.given, MODES)
+    await streamed(http, MODES, input=case.given)
+    config = {"configurable": {"thread_id": "t"}}
+    states = [state async for state in bare.aget_state_history(config)]
+    of_server = (await http.get("/threads/t/history")).json()
+    place = states[back].config["configurable"]["checkpoint_id"]
+    again = SAID_AGAIN if case.given is SAID else TOPIC
+    given = again if has_input else None
+    modes = ("values", "messages-tuple", "custom")
+    frames = await of_the_graph(bare, given, modes, checkpoint_id=place)
+    told = await streamed(http, modes, input=given, checkpoint=of_server[back]["checkpoint"])
+    for mode in modes:
+        assert numbered(of_mode(told, mode)) == numbered(expected(of_mode(frames, mode))), mode
+
+
+@pytest.mark.parametrize("case", [CASES["nodes side by side"]])
+async def test_a_state_that_is_only_written_is_told(case: Case, http: httpx.AsyncClient) -> None:
+    await streamed(http, MODES, input=case.given)
+    await http.post("/threads/t/state", json={"values": {"topic": "other"}})
+    run = (await http.get("/threads/t/runs")).json()[0]["run_id"]
+    answer = await http.get(f"/threads/t/runs/{run}/stream", params={"stream_mode": "values"})
+    found = re.findall(r"^event: values\ndata: (.*)$", answer.text, re.MULTILINE)
+    assert [json.loads(data)["topic"] for data in found] == ["other"]
 
 
 @pytest.mark.parametrize("case", [CASES["an agent with langchain's middleware"]])

@@ -252,6 +252,9 @@ class _Run:
         self._interrupts: list[Interrupt] = []
         # By the path of the graph: its last state, and what its tasks were sent, as JSON.
         self._values: dict[Path, bytes] = {}
+        # True until the run's input is in its state; and the last state without it.
+        self._awaits_input = False
+        self._without_input: dict[str, Raw] | None = None
         self._sends: dict[Path, list[Raw]] = {}
         # Those of the subgraphs in which the run goes on, until these are told of.
         self._found: dict[Path, dict[str, Raw]] = {}
@@ -309,6 +312,9 @@ class _Run:
     @_told.register
     def _started(self, event: RunStart | RunResumed) -> Iterator[Told]:
         self._knows = False
+        self._without_input = None
+        has_input = isinstance(event, RunStart) and (event.message or event.input is not None)
+        self._awaits_input = bool(has_input)
         yield "metadata", encode_json({"run_id": event.run_id, "attempt": 1})
 
     @_told.register
@@ -328,6 +334,7 @@ class _Run:
 
     @_told.register
     def _paused(self, event: RunPaused) -> Iterator[Told]:
+        yield from self._at_end()
         interrupts, self._interrupts = self._interrupts, []
         asked = [each for each in self._asked if each.approval_id in event.approvals]
         self._asked = []
@@ -381,7 +388,8 @@ class _Run:
 
     @_told.register
     def _done(self, event: Done) -> Iterator[Told]:
-        return self._failures(None)
+        yield from self._at_end()
+        yield from self._failures(None)
 
     # ── nodes ──
 
@@ -488,9 +496,27 @@ class _Run:
         if event.ns and not self._subgraphs:
             return
         yield from self._failures(event.ns)
-        if event.source != "input" and not event.ns:
-            self._know(state["values"])
-        yield from self._state(event.ts, event.ns, state, is_shown=event.source != "input")
+        is_shown = event.source != "input"
+        if not event.ns:
+            self._without_input = None
+            if not is_shown:
+                self._awaits_input = False
+            elif self._awaits_input:
+                # A run goes back to where its input belongs. LangGraph does not tell of that.
+                self._without_input = state
+                is_shown = False
+            else:
+                self._know(state["values"])
+        yield from self._state(event.ts, event.ns, state, is_shown=is_shown)
+
+    def _at_end(self) -> Iterator[Told]:
+        """The state of a run that has ended before it had an input: one that only wrote it."""
+        state, self._without_input = self._without_input, None
+        if state is not None:
+            values = bytes(state["values"])
+            self._values[()] = values
+            if "values" in self._modes:
+                yield "values", values
 
     def _know(self, values: Raw) -> None:
         """Note the messages that a run has found."""
