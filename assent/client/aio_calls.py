@@ -13,6 +13,7 @@ from assent.client.values import (
     Agent,
     ApiKey,
     AuditRecord,
+    AuditVerification,
     DecisionLink,
     EventPage,
     File,
@@ -468,6 +469,10 @@ class AuditCalls(Group):
     async def head(self) -> AuditRecord | None:
         """The last record's number, mac, key and time; None for an empty chain."""
         return await self._asks.ask(calls.audit_head())
+
+    async def verify(self, *, head: str | None = None) -> AuditVerification:
+        """Check all of the chain; `head` is one that was kept elsewhere, as `12:ab34…`."""
+        return await self._asks.ask(calls.verify_audit(head))
 
 
 class FileCalls(Group):

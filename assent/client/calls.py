@@ -16,6 +16,7 @@ from assent.client.values import (
     Agent,
     ApiKey,
     AuditRecord,
+    AuditVerification,
     DecisionLink,
     EventPage,
     File,
@@ -576,6 +577,10 @@ def audit_head() -> Call[AuditRecord | None]:
         return None if head is None else AuditRecord.of(head)
 
     return _get("/audit/head", read)
+
+
+def verify_audit(head: str | None) -> Call[AuditVerification]:
+    return _get("/audit/verify", _one(AuditVerification), params_of(head=head))
 
 
 def upload(data: bytes, name: str) -> Call[File]:

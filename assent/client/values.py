@@ -373,6 +373,21 @@ class AuditRecord(Value, frozen=True, kw_only=True):
     mac: str = ""
 
 
+class AuditVerification(Value, frozen=True, kw_only=True):
+    """What was found of the audit chain: `broken` is the first record that is not as it was
+    written, by its `number` and with a `sentence`; `unchecked` counts those whose key the server
+    does not have, by key; `head` is the last record that is right."""
+
+    head: JsonObject | None = None
+    broken: JsonObject | None = None
+    unchecked: dict[str, int] = {}
+
+    @property
+    def is_whole(self) -> bool:
+        """True if every record is as it was written."""
+        return self.broken is None and not self.unchecked
+
+
 class Agent(Value, frozen=True, kw_only=True):
     """An agent that the server runs."""
 

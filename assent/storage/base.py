@@ -54,6 +54,7 @@ from assent.core.rows import (
     Timer,
 )
 from assent.core.tally import Tally
+from assent.storage.chain import Heads, Verification
 from assent.storage.files import Files
 from assent.storage.store import StoreOptions
 
@@ -661,6 +662,11 @@ class Storage(Reads):
         becomes due; None if there is none."""
 
     # ── approvals ──
+
+    @abstractmethod
+    async def verify_audit(self, heads: Heads | None = None) -> Verification:
+        """Verify the audit chain, record by record, up to its present end or the first that is
+        wrong. `heads` are those that were kept elsewhere. One is verified at a time."""
 
     @abstractmethod
     async def open_grants(

@@ -38,6 +38,7 @@ from assent.core.rows import (
     Timer,
 )
 from assent.storage.base import Caps, Change, Doorbell, Load, LogEntry, Outage, Page, Storage
+from assent.storage.chain import Heads
 from assent.storage.files import Files
 from assent.storage.store import StoreOptions
 
@@ -283,6 +284,9 @@ class SeenStorage(Storage):
 
     async def orphaned_runs(self, *args: Any, **options: Any) -> NoReturn:
         self._refuse("orphaned_runs")
+
+    async def verify_audit(self, heads: Heads | None = None) -> NoReturn:
+        self._refuse("verify_audit")
 
     async def unfinished_runs(self) -> NoReturn:
         self._refuse("unfinished_runs")

@@ -352,3 +352,28 @@ async def test_a_kill_amid_decisions_leaves_a_whole_chain_that_agrees_with_the_a
     # Had all been decided before each kill, or none, it would have shown nothing.
     assert 0 < len(acknowledged) < count
     assert [row["number"] for row in rows] == list(range(1, len(rows) + 1))
+
+
+async def test_the_server_checks_its_own_chain_and_finds_another_hand(server: Server) -> None:
+    async with asking(server) as api:
+        assert await api.get("/audit/verify") == {"head": None, "broken": None, "unchecked": {}}
+        for number in (1, 2):
+            await api.paused(f"pay {number}", thread_id=f"t{number}")
+            await api.decided(f"t{number}", type="reject", message="No.")
+            await api.at_rest(f"t{number}")
+        whole = await api.get("/audit/verify")
+        head = (await api.get("/audit/head"))["head"]
+        assert whole == {"head": head, "broken": None, "unchecked": {}}
+        kept = f"{head['number']}:{head['mac']}"
+        assert await api.get("/audit/verify", head=kept) == whole
+        await problem(await api.http.get("/audit/verify", params={"head": "none"}), 422)
+
+        edit(server, f"DELETE FROM audit WHERE number = {head['number']}")
+        # Without a head that was kept elsewhere nobody can know that the end was cut off.
+        assert (await api.get("/audit/verify"))["broken"] is None
+        cut_off = (await api.get("/audit/verify", head=kept))["broken"]
+        assert cut_off["number"] == head["number"] and "was cut off" in cut_off["sentence"]
+        edit(server, "UPDATE audit SET actor = 'mallory' WHERE number = 2")
+        changed = await api.get("/audit/verify")
+        assert changed["broken"]["number"] == 2 and changed["head"]["number"] == 1
+        assert "is not what Assent wrote there" in changed["broken"]["sentence"]

@@ -164,6 +164,7 @@ async def test_everything_else_that_a_server_does(client: Client, thread: str) -
     assert (await client.grants.revoke(grant.grant_id)).revoked_by == "local"
     assert "granted" in [each.action async for each in client.audit.list(limit=500)]
     assert await client.audit.head() is not None
+    assert (await client.audit.verify()).is_whole
 
     file = await client.files.upload(b"hello", "notes.txt")
     assert await client.files.content(file.file_id) == b"hello"

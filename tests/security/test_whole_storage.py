@@ -23,6 +23,7 @@ OF_A_REQUEST = {
     "api/routes/langgraph_server.py:ok": "says nothing of anybody",
     "api/routes/server.py:health": "says nothing of anybody",
     "api/routes/server.py:ready": "says nothing of anybody",
+    "api/routes/audit.py:verify": "says of the chain whether it is whole",
     "api/routes/metrics.py:show_metrics": "has numbers of everybody's, and no names",
 }
 """Where a request takes the whole program."""

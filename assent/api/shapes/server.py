@@ -153,6 +153,22 @@ class AuditHeadView(TypedDict):
     head: Head | None
 
 
+class BrokenRecord(TypedDict):
+    """The first record that is not as it was written, and a sentence that says what is wrong."""
+
+    number: int
+    sentence: str
+
+
+class AuditVerification(TypedDict):
+    """What was found of the chain: its last record that is right, the first that is wrong, and how
+    many were signed with keys that the server does not have, by key."""
+
+    head: Head | None
+    broken: BrokenRecord | None
+    unchecked: dict[str, int]
+
+
 # ── streams ───────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -29,9 +31,11 @@ from assent.core.rows import (
 )
 from assent.core.sealing import Seal, parse_keys
 from assent.storage.base import Change, Load, Outage, Page, Reads, Storage
+from assent.storage.chain import Heads, Verification
 from assent.storage.files import Files
 from assent.storage.folder_files import FolderFiles, folder_of
 from assent.storage.sqlite import audit_chain, database, queries, retention
+from assent.storage.sqlite.audit_chain import AuditFile
 from assent.storage.sqlite.changes import operation
 from assent.storage.sqlite.distrust import distrusting
 from assent.storage.sqlite.erasing import Erased, Eraser, StillErased
@@ -69,6 +73,7 @@ class SqliteStorage(SqliteReads, Storage):
         erased: Erased,
         eraser: Eraser,
         files: Files,
+        audit_file: Callable[[], AbstractContextManager[AuditFile]],
     ) -> None:
         super().__init__(reader, tails, seal, tables, self._distrust_thread_of)
         self.checkpointer: SqliteSaver = checkpointer
@@ -77,6 +82,8 @@ class SqliteStorage(SqliteReads, Storage):
         self._erased = erased
         self._eraser = eraser
         self._clock = clock
+        self._audit_file = audit_file
+        self._verifying = asyncio.Lock()
         self._logged: set[str] = set()
 
     @classmethod
@@ -122,7 +129,13 @@ class SqliteStorage(SqliteReads, Storage):
             saver = await SqliteSaver.over(writer, reader, seal=seal, now=clock.now)
             eraser = await stack.enter_async_context(Eraser.open(writer, reader, erased))
             uploads = await stack.enter_async_context(FolderFiles.open(folder_of(path), seal))
-            yield cls(writer, reader, tails, saver, seal, clock, tables, erased, eraser, uploads)
+            audit_file = partial(
+                AuditFile.open, path, audit_key=audit_key, encryption_key=encryption_key
+            )
+            yield cls(
+                *(writer, reader, tails, saver, seal, clock, tables, erased, eraser, uploads),
+                audit_file=audit_file,
+            )
 
     def store(self, options: StoreOptions = StoreOptions()) -> SqliteStore:
         return SqliteStore(self._writer, self._reader, self._seal, self._clock, options)
@@ -284,6 +297,14 @@ class SqliteStorage(SqliteReads, Storage):
         where = Where(thread_id=thread_id, tool_call_id=tool_call_id)
         found = await self._found(table, f"{where} ORDER BY number", where.parameters)
         return tuple(table.decode(columns) for columns in found)
+
+    async def verify_audit(self, heads: Heads | None = None) -> Verification:
+        def verify() -> Verification:
+            with self._audit_file() as chain:
+                return chain.verify(heads)
+
+        async with self._verifying:
+            return await asyncio.to_thread(verify)
 
     # ── uploads ──
 
