@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import orjson
 
+from assent.core.approval import Approval
 from assent.core.clock import Clock
 from assent.core.environment import value_of
 from assent.core.errors import ConfigurationError, Tampered
@@ -37,8 +38,11 @@ API = "https://slack.com/api/"
 MAX_ANSWER_BYTES = 256 * 1024
 """Slack repeats what was posted in its answer."""
 
-GONE = frozenset({"message_not_found", "channel_not_found", "cant_update_message"})
-"""Slack's errors for a message that is there no more, and that nobody can bring up to date."""
+GONE = frozenset(
+    {"message_not_found", "channel_not_found", "cant_update_message", "edit_window_closed"}
+)
+"""Slack's errors for a message that is there no more, or that nobody can bring up to date: a
+workspace may say for how long messages can be edited."""
 
 _USER = re.compile(r"[UW][A-Z0-9]+")
 _TEAM = re.compile(r"T[A-Z0-9]+")
@@ -159,6 +163,19 @@ class Slack:
         if found.get("ok") is not True:
             raise SlackRefused(str(found.get("error", f"status {answer.status}")))
         return found
+
+    async def bring_up_to_date(self, place: Mapping[str, str], approval_id: str) -> None:
+        """Show in the message at this place how the approval stands, also if it changes while Slack
+        is asked: what was told before that may have arrived after what was told since. Raises
+        `NotDelivered`."""
+        shown: Approval | None = None
+        try:
+            while (approval := await self._storage.approval(approval_id)) not in (None, shown):
+                assert approval is not None
+                await self.call("chat.update", {**place, **card(approval)})
+                shown = approval
+        except Tampered as error:
+            raise NotDelivered(error.message) from None
 
     async def tell(self, response_url: str, text: str) -> None:
         """Tell whoever has clicked, and nobody else. Raises `NotDelivered`."""

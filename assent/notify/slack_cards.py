@@ -74,10 +74,15 @@ def notice(message: Message) -> JsonObject:
 
 
 def offered(approval: Approval) -> tuple[str, ...]:
-    """The decisions that the message offers. What it cannot show whole, nobody approves there."""
+    """The decisions that the message offers. What it cannot show whole, nobody approves there, and
+    no question is answered of which the end was not seen. Nobody in Slack is of a tenant."""
+    if approval.tenant is not None:
+        return ()
     types = [each for each in ("approve", "edit", "respond", "reject") if each in approval.allowed]
     if not shows_whole(approval):
-        types = [each for each in types if each not in ("approve", "edit")]
+        is_question = approval.kind is ApprovalKind.INPUT
+        of_the_whole = ("approve", "edit", "respond") if is_question else ("approve", "edit")
+        types = [each for each in types if each not in of_the_whole]
     if not isinstance(approval.current_args, dict):
         types = [each for each in types if each != "edit"]
     return tuple(types)
@@ -183,8 +188,11 @@ def _quoted(title: str, value: Json, most: int) -> JsonObject:
 
 
 def _asking(approval: Approval) -> Iterator[JsonObject]:
-    if not shows_whole(approval):
-        text = "It is too long to be shown here whole, so it is not approved here, but with a key."
+    if approval.tenant is not None:
+        text = "It is of a tenant, whose people decide it with a key: nobody in Slack is one."
+        yield {"type": "section", "text": plain(text)}
+    elif not shows_whole(approval):
+        text = "It is too long to be shown here whole, so it is decided with a key."
         yield {"type": "section", "text": plain(text)}
     value = msgspec.json.encode(Shown(approval.approval_id, approval.current_digest)).decode()
     buttons = []

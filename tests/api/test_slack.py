@@ -235,6 +235,43 @@ async def test_of_two_clicks_at_once_one_decides_and_the_other_is_told(
     assert server.traces(f"pay {amount}") == [f"pay {amount}"]
 
 
+async def test_a_message_ends_with_the_last_word_however_slow_slack_is(
+    slack: SmallSlack, ann: Api, hook: httpx.AsyncClient, thread: str, amount: int
+) -> None:
+    id = await asked(ann, f"pay {amount}", thread_id=thread, agent="chat_agent")
+    ts, before = await slack.card(id), len(slack.told)
+    old = slack.buttons(ts)["Approve"]
+    edit = {"type": "edit", "args": {"amount": amount + 500_000}}
+    await ann.http.post(f"/approvals/{id}/decide", json=edit, headers=bearer("cy"))
+    await slack.card(id, "Edited by: cy")
+    slack.silent.add("respond")
+    await is_done(await sent(hook, slack.click(ts, "Approve", "U0BOB", old=old)))
+    assert "changed since it was shown" in await told(slack, before)
+    # It is decided while they are told, and so before the message is brought up to date for them.
+    reject = {"type": "reject", "message": ""}
+    await ann.http.post(f"/approvals/{id}/decide", json=reject, headers=bearer("bob"))
+    await slack.card(id, "Rejected: pay")
+    calls = len(slack.calls)
+    slack.silent.clear()
+    await until(lambda: "chat.update" in [method for method, _ in slack.calls[calls:]])
+    await slack.card(id, "Rejected: pay")
+    assert slack.buttons(ts) == {}
+
+
+async def test_a_message_that_can_be_edited_no_more_is_posted_anew(
+    slack: SmallSlack, ann: Api, thread: str, amount: int
+) -> None:
+    id = await asked(ann, f"pay {amount}", thread_id=thread, agent="chat_agent")
+    first = await slack.card(id)
+    slack.fails["chat.update"] = "edit_window_closed"
+    edit = {"type": "edit", "args": {"amount": amount + 500_000}}
+    await ann.http.post(f"/approvals/{id}/decide", json=edit, headers=bearer("cy"))
+    await until(lambda: len(slack.cards_of(id)) == 2)
+    del slack.fails["chat.update"]
+    (second,) = (ts for ts in slack.cards_of(id) if ts != first)
+    assert "Edited by: cy" in slack.text(second)
+
+
 # ── who may not ───────────────────────────────────────────────────────────────────────────────────
 
 

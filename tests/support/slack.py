@@ -33,7 +33,8 @@ Json = Any
 class SmallSlack:
     """Its messages by their `ts`, the dialogs that it has opened, and what it has told only those
     who clicked. Methods in `fails` are answered with that error. Those in `silent` are done, and not
-    answered until they are taken out; those in `stuck` are not even done."""
+    answered until they are taken out; those in `stuck` are not even done. What is told is the method
+    `respond`."""
 
     port: int = 0
     messages: dict[str, Json] = field(default_factory=dict)
@@ -62,6 +63,7 @@ class SmallSlack:
         if path.startswith("/respond/"):
             assert body["response_type"] == "ephemeral" and body["replace_original"] is False
             self.told.append(body["text"])
+            self._wait_for("respond", self.silent)
             return {"ok": True}
         if key != f"Bearer {TOKEN}":
             return {"ok": False, "error": "invalid_auth"}

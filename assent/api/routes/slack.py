@@ -53,7 +53,7 @@ from assent.core.errors import (
 from assent.core.text import clipped
 from assent.notify.notifier import NotDelivered
 from assent.notify.slack import Slack
-from assent.notify.slack_cards import card, offered
+from assent.notify.slack_cards import offered
 from assent.runs.service import Runs
 
 log = structlog.get_logger(__name__)
@@ -62,13 +62,13 @@ router = router_of("slack")
 
 
 class Refused(Exception):
-    """Somebody is told this, and nothing was decided. The message in which they clicked is
-    `outdated` if it shows something else than this approval is now. What they typed into the
-    `input` of a dialog can be corrected there."""
+    """Somebody is told this, and nothing was decided. It `is_outdated` if the message in which they
+    clicked shows something else than the approval is now. What they typed into the `input` of a
+    dialog can be corrected there."""
 
-    def __init__(self, text: str, outdated: Approval | None = None, input: str = "") -> None:
+    def __init__(self, text: str, *, is_outdated: bool = False, input: str = "") -> None:
         super().__init__(text)
-        self.outdated = outdated
+        self.is_outdated = is_outdated
         self.input = input
 
 
@@ -180,7 +180,9 @@ class _Click:
             changed = Superseded("This was changed since it was shown. Look at it again.")
             raise await self._refusal(changed, by)
         if self.interaction.kind not in offered(approval):
-            raise Refused("The approval does not take this decision, or not from here.", approval)
+            raise Refused(
+                "The approval does not take this decision, or not from here.", is_outdated=True
+            )
         return approval
 
     async def _refusal(self, error: AssentError, by: Clicker) -> Refused:
@@ -196,7 +198,7 @@ class _Click:
         is_outdated = approval is not None and (
             not approval.is_pending or approval.current_digest != shown.digest
         )
-        return Refused(f"{error.message} Nothing was changed.", approval if is_outdated else None)
+        return Refused(f"{error.message} Nothing was changed.", is_outdated=is_outdated)
 
     async def _seen(self, by: Clicker) -> Approval:
         """The approval, if whoever clicked may see it. Raises `Refused`."""
@@ -252,11 +254,11 @@ class _Click:
         they did: it may be one whose delivery was never recorded."""
         await self._tell(str(refusal))
         place = self.interaction.container
-        if refusal.outdated is None or not place.message_ts:
+        if not refusal.is_outdated or not place.message_ts:
             return
-        shown = {"channel": place.channel_id, "ts": place.message_ts, **card(refusal.outdated)}
+        message = {"channel": place.channel_id, "ts": place.message_ts}
         try:
-            await self.slack.call("chat.update", shown)
+            await self.slack.bring_up_to_date(message, self.interaction.shown.approval_id)
         except NotDelivered as error:
             log.warning("a message in Slack is out of date", why=str(error))
 
