@@ -13,8 +13,9 @@ from assent.core.json import Json
 
 class AuditAction(StrEnum):
     """The audited actions: everything that happens to approvals and standing grants, what is
-    written to a thread's state from outside, the erasure of a thread and a change of its owner; and
-    who was not let in, who was refused, and what becomes of keys and sessions."""
+    written to a thread's state from outside, the erasure of a thread, or of the row of one of its
+    runs, and a change of its owner; and who was not let in, who was refused, and what becomes of
+    keys and sessions."""
 
     ASKED = "asked"
     VOTED = "voted"

@@ -1037,6 +1037,58 @@ class Runs:
             except Conflict:
                 continue
 
+    @shielded
+    async def delete_run(self, run_id: str, by: Actor) -> None:
+        """Remove the row of a run that has ended. What it said and did stays: the thread's state,
+        its log, the approvals, the effects, and what it has used. Raises `NotFound`, or `Conflict`
+        if it has not ended, waits for a person, or another run goes on from it."""
+        while True:
+            run = await self.run(run_id)
+            thread = await self.thread(run.thread_id)
+            await self._check_run_may_go(run, thread)
+            removed = AuditEntry(
+                at=self.clock.now(),
+                action=AuditAction.ERASED,
+                authentication=by.authentication,
+                actor=by.name,
+                thread_id=run.thread_id,
+                run_id=run_id,
+                tenant=run.tenant,
+                detail={} if by.name == run.owner else {"owner": run.owner},
+            )
+            try:
+                # Unmoved, or a decision might have begun the run that goes on from it.
+                await self.storage.commit(
+                    Change(removed=(run,), unchanged=(thread,), audit=(removed,))
+                )
+                return
+            except Conflict:
+                continue
+
+    async def _check_run_may_go(self, run: Run, thread: Thread) -> None:
+        """Raise `Conflict` unless the run has ended, and nothing that has not ended needs it."""
+        if run.status in UNFINISHED:
+            raise Conflict(
+                f"The run '{run.run_id}' is '{run.status}'. Wait for its end, or cancel it with "
+                f"POST /threads/{run.thread_id}/runs/{run.run_id}/cancel, then delete it.",
+                run_status=run.status,
+            )
+        if transitions.is_its_own(run, thread):
+            raise Conflict(
+                f"The run '{run.run_id}' waits for a person, and what it asks would be lost. "
+                f"Decide it with POST /threads/{run.thread_id}/resume, or cancel the run, then "
+                "delete it.",
+                run_status=run.status,
+            )
+        left = await self.storage.runs(thread_id=run.thread_id, status=UNFINISHED)
+        for other in left:
+            if other.input.get("paused_run") == run.run_id:
+                raise Conflict(
+                    f"The run '{other.run_id}' goes on from what was decided of '{run.run_id}', "
+                    "and has not ended. Wait for its end, or cancel it, then delete this one.",
+                    run_status=run.status,
+                )
+
     def _agent(self, thread: Thread) -> Agent:
         name = thread.agent or first_of(self.agents)
         if name not in self.agents:

@@ -185,6 +185,7 @@ NO_WAY = {
     "POST /files": "a file reaches an agent only by a message, whose sender answers for it",
     "DELETE /files/{id}": "nothing is left",
     "DELETE /threads/{id}": "nothing is left",
+    "DELETE /threads/{id}/runs/{run_id}": "it has no words",
     "POST /approvals/{id}/withdraw": "a vote has no words",
     "POST /approvals/{id}/delegate": "a voting right has no words",
     "POST /approvals/{id}/comment": "people read it, and the agent does not",

@@ -82,6 +82,7 @@ async def test_the_document_is_valid_and_shows_every_route(api: Api) -> None:
             "GET /threads/{id}/runs",
             "POST /threads/{id}/runs",
             "GET /threads/{id}/runs/{run_id}",
+            "DELETE /threads/{id}/runs/{run_id}",
             "POST /threads/{id}/cancel",
             "POST /threads/{id}/fork",
         ),

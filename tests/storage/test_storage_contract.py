@@ -576,6 +576,32 @@ async def test_erasing_removes_all_of_a_thread_but_its_numbering(
         assert seqs(await storage.read_log("t")) == [4]
 
 
+async def test_a_run_may_be_removed_and_what_it_did_stays(storage: Storage) -> None:
+    ended = run(status=RunStatus.SUCCESS, usage={"total_tokens": 7.0}, worker=None)
+    left = (thread(status=ThreadStatus.IDLE, pending=()), effect(), approval(), run("other"))
+    events = (replace(token(), run_id="r"),)
+    await storage.commit(Change(rows=(ended, *left), events=events))
+    used = await storage.usage(thread_id="t")
+    removing = Change(removed=(ended,), unchanged=(left[0],))
+    moved = replace(left[0], version=2)
+    await storage.commit(Change(rows=(moved,)))
+    with pytest.raises(Conflict):
+        await storage.commit(removing)
+    assert await storage.run("r") == ended
+
+    await storage.commit(replace(removing, unchanged=(moved,)))
+    assert await storage.run("r") is None
+    assert [each.run_id for each in await storage.runs(thread_id="t")] == ["other"]
+    assert [each.run_id for each in (await storage.latest_runs()).rows] == ["other"]
+    assert await storage.thread("t") == moved
+    assert await storage.effects("t", effect().tool_call_id) == (effect(),)
+    assert await storage.approval("a") == approval()
+    assert len(await storage.read_log("t", run_id="r")) == 1
+    # Budgets are not refilled by it.
+    assert await storage.usage(thread_id="t") == used
+    assert await storage.usage(agent=ended.agent) == used
+
+
 async def test_a_change_may_erase_a_thread_and_begin_it_anew(storage: Storage) -> None:
     await storage.commit(Change(rows=(thread(version=1), run()), events=(token(),)))
     assert await storage.commit(

@@ -109,3 +109,16 @@ async def _newest(
 async def get_run(id: ThreadPath, run_id: str, runs: TheRuns, by: TheActor) -> Response:
     """One run of the thread. `GET /runs/{id}` says more of it."""
     return json_response(langgraph_run_view(await run_of(runs, id, run_id)))
+
+
+@router.delete("/threads/{id}/runs/{run_id}", status_code=204)
+@may(Right.STOP, Thing.THREAD, langgraph=("threads", "delete"))
+@answers(None, 204, description="It is gone")
+@refuses(409)
+async def delete_run(id: ThreadPath, run_id: str, runs: TheRuns, by: TheActor) -> Response:
+    """Delete a run that has ended: it is in no list any more. What it said and did stays on the
+    thread, and so does what it has used. One that has not ended, or that waits for a person, is a
+    409: cancel it first."""
+    run = await run_of(runs, id, run_id)
+    await runs.delete_run(run.run_id, by)
+    return Response(status_code=204)
