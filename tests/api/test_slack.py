@@ -201,9 +201,19 @@ async def test_what_is_decided_or_changed_elsewhere_is_shown_and_an_old_button_d
     id = await asked(ann, f"pay {amount}", thread_id=thread, agent="chat_agent")
     ts, before = await slack.card(id), len(slack.told)
     old = slack.buttons(ts)["Approve"]
+    views = {}
+    for kind in ("Edit", "Answer", "Reject"):
+        click = slack.click(ts, kind, "U0BOB")
+        await is_done(await sent(hook, click))
+        views[kind] = await slack.dialog(click["trigger_id"])
     edit = {"type": "edit", "args": {"amount": amount + 500_000}}
     await ann.http.post(f"/approvals/{id}/decide", json=edit, headers=bearer("cy"))
     await slack.card(id, "Edited by: cy", str(amount + 500_000))
+    # Nor do dialogs decide that were opened before, whatever is typed into them by now.
+    for kind, view in views.items():
+        typed = json.dumps(edit["args"]) if kind == "Edit" else "No."
+        late = (await sent(hook, slack.submit(view, "U0BOB", typed=typed))).json()
+        assert "changed since it was shown" in late["view"]["blocks"][0]["text"]["text"], kind
     await until(lambda: slack.below(ts) == ["Approval needed for other arguments: pay"])
     for kind in ("Approve", "Edit"):
         button = {**old, "action_id": f"assent_{kind.lower()}"}
@@ -345,6 +355,15 @@ async def test_only_what_slack_has_signed_just_now_is_taken(
     await is_done(await sent(hook, {**click, "actions": [{"action_id": "other"}]}))
     await is_done(await sent(hook, {**click, "type": "shortcut"}))
     assert (await ann.approval(id))["status"] == "pending"
+
+
+async def test_the_document_says_what_slack_sends(hook: httpx.AsyncClient) -> None:
+    document = (await hook.get("/openapi.json")).json()
+    operation = document["paths"]["/slack/actions"]["post"]
+    (form,) = operation["requestBody"]["content"].items()
+    assert form[0] == "application/x-www-form-urlencoded"
+    assert form[1]["schema"]["required"] == ["payload"]
+    assert {"401", "408", "413", "415", "422"} <= operation["responses"].keys()
 
 
 # ── trouble ───────────────────────────────────────────────────────────────────────────────────────

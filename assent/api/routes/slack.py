@@ -58,6 +58,24 @@ from assent.runs.service import Runs
 
 log = structlog.get_logger(__name__)
 
+INTERACTION = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/x-www-form-urlencoded": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "payload": {"type": "string", "description": "The interaction, as JSON"}
+                    },
+                    "required": ["payload"],
+                }
+            }
+        },
+    }
+}
+"""The body of what Slack sends, for the OpenAPI document."""
+
 router = router_of("slack")
 
 
@@ -79,10 +97,10 @@ class Clicker(NamedTuple):
     runs: Runs
 
 
-@router.post("/slack/actions")
+@router.post("/slack/actions", openapi_extra=INTERACTION)
 @open_to_all("The signature of Slack is the authentication.")
 @answers(SlackAnswer)
-@refuses(401, 404, 408, 413, 415, 422)
+@refuses(401, 404, 422)
 @takes(FORM_BODY)
 async def act(request: Request) -> Response:
     """Take what somebody clicked in Slack, as Slack sends it (its app's request URL for
