@@ -42,9 +42,6 @@ from assent.runs.service import Runs
 from assent.runs.transitions import Submission
 from assent.storage.base import LogEntry, all_rows
 
-STATES_AT_ONCE = 20
-"""The states of a thread that are read at once, to find the one in which something was said."""
-
 MESSAGES = "messages"
 
 NOTHING_NEW = (
@@ -188,14 +185,11 @@ async def _ids(runs: Runs, thread: Thread) -> set[str]:
 
 async def _place_of(runs: Runs, thread: Thread, message_id: str) -> str | None:
     """The checkpoint of the newest state in which this was said last, and not answered yet."""
-    before: str | None = None
-    while states := await runs.history(thread, limit=STATES_AT_ONCE, before=before):
-        for state in states:
+    async for state in await runs.history(thread):
+        messages = _messages(state.values)
+        if messages and messages[-1].id == message_id and state.next:
             place: str = state.config["configurable"]["checkpoint_id"]
-            messages = _messages(state.values)
-            if messages and messages[-1].id == message_id and state.next:
-                return place
-            before = place
+            return place
     return None
 
 

@@ -41,11 +41,15 @@ def page_of(found: Sequence[T], body: SearchBody) -> tuple[Sequence[T], dict[str
     """The page of what was found behind the body's `offset`, which is one more than its `limit`
     where there are others, with the headers that say so: as LangGraph's server does, the total is
     that as far as it is known."""
-    end = body.offset + body.limit
     if len(found) <= body.limit:
         return found, {"X-Pagination-Total": str(body.offset + len(found))}
-    headers = {"X-Pagination-Total": str(end + 1), "X-Pagination-Next": str(end)}
-    return found[: body.limit], headers
+    return found[: body.limit], others_behind(body, body.limit)
+
+
+def others_behind(body: SearchBody, count: int) -> dict[str, str]:
+    """The headers of a page of so many, behind which there are others."""
+    end = body.offset + count
+    return {"X-Pagination-Total": str(end + 1), "X-Pagination-Next": str(end)}
 
 
 def selected(view: JsonObject, names: Collection[str] | None) -> JsonObject:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator
 
+from fastapi import Response
 from langgraph.types import StateSnapshot
 
 from assent.api.langgraph_shapes import NOTHING, Content, state_view, thread_view
 from assent.api.outcomes import readable_state
+from assent.api.responses import Filling, json_response
 from assent.api.views import SharedJson
-from assent.core.approval import Approval
 from assent.core.errors import Tampered
 from assent.core.json import JsonObject
 from assent.core.rows import Thread, ThreadStatus
@@ -40,16 +41,27 @@ async def _content(runs: Runs, thread: Thread) -> Content:
     )
 
 
-async def state_views(
-    runs: Runs, thread: Thread, states: Sequence[StateSnapshot]
-) -> list[JsonObject]:
-    """States of the thread. The one at which it waits has what it asks among its interrupts."""
-    pending: Sequence[Approval] = await runs.approvals.pending(thread)
-    json = SharedJson()
-    return [
-        state_view(state, asked=pending if _is_head(thread, state) else (), values_json=json)
-        for state in states
-    ]
+async def at_checkpoint_view(runs: Runs, thread: Thread, state: StateSnapshot) -> JsonObject:
+    """A state of the thread. The one at which it waits has what it asks among its interrupts."""
+    pending = await runs.approvals.pending(thread)
+    return state_view(state, asked=pending if _is_head(thread, state) else ())
+
+
+async def history_response(
+    runs: Runs, thread: Thread, states: AsyncIterator[StateSnapshot]
+) -> Response:
+    """Such views of the states: as many as go into one page, and where there are others the id of
+    the checkpoint to go on before."""
+    pending = await runs.approvals.pending(thread)
+    json, page, headers = SharedJson(), Filling(), dict[str, str]()
+    last = ""
+    async for state in states:
+        asked = pending if _is_head(thread, state) else ()
+        if not page.takes(state_view(state, asked=asked, values_json=json)):
+            headers["X-Pagination-Next"] = last
+            break
+        last = state.config["configurable"]["checkpoint_id"]
+    return json_response(page.views, headers=headers)
 
 
 def _is_head(thread: Thread, state: StateSnapshot) -> bool:

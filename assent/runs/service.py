@@ -3,7 +3,7 @@ works on them."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -961,20 +961,20 @@ class Runs:
         self,
         thread: Thread,
         *,
-        limit: int,
-        before: str | None,
+        limit: int | None = None,
+        before: str | None = None,
         metadata: Mapping[str, Json] | None = None,
-    ) -> list[StateSnapshot]:
+    ) -> AsyncIterator[StateSnapshot]:
         """The thread's states, newest first, or those of them that have this `metadata`; `before`
-        is a checkpoint id. Raises `NotFound` for an unknown one."""
+        is a checkpoint id. Each is read when it is asked for. Raises `NotFound` for an unknown
+        one."""
         config = thread_config(thread.thread_id)
         if before:
             await self.state(thread, before)
         cursor = thread_config(thread.thread_id, before) if before else None
-        states = self._agent(thread).aget_state_history(
+        return self._agent(thread).aget_state_history(
             config, filter=dict(metadata or {}), before=cursor, limit=limit
         )
-        return [state async for state in states]
 
     async def copy(
         self, thread_id: str, *, by: Actor, metadata: Mapping[str, Any], key: Key | None = None

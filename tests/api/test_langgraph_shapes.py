@@ -221,6 +221,60 @@ async def test_a_state_has_the_states_of_subgraphs_if_they_are_asked_for(
     assert task["checkpoint"]["checkpoint_ns"] == f"{task['name']}:{task['id']}"
 
 
+async def test_a_page_of_the_history_ends_behind_four_mebibytes(
+    sdk: LangGraphClient, api: Api, thread: str
+) -> None:
+    await sdk.threads.create(thread_id=thread)
+    for _ in range(3):
+        given = {"messages": ["x" * 450_000, "tell 1"]}
+        await sdk.runs.wait(thread, "agent", input=given)
+    every = [state["checkpoint"] for state in await pages_by_one(sdk, thread)]
+    path, before, found = f"/threads/{thread}/history", None, []
+    pages = 0
+    while page := await sdk.threads.get_history(thread, limit=1000, before=before):
+        before = page[-1]["checkpoint"]
+        found += [state["checkpoint"] for state in page]
+        pages += 1
+    assert found == every
+    assert pages > 1
+    answer = await api.http.get(path, params={"limit": 1000})
+    assert 3 << 20 < len(answer.content) <= (4 << 20) + 1000
+    place = answer.headers["x-pagination-next"]
+    assert place == answer.json()[-1]["checkpoint_id"]
+    for left in (
+        await api.http.post(path, json={"limit": 1000, "before": place}),
+        await api.http.get(path, params={"limit": 1000, "before": place}),
+    ):
+        assert left.json()[0]["checkpoint"] == every[len(answer.json())]
+    few = await api.http.get(path, params={"limit": 2})
+    assert "x-pagination-next" not in few.headers
+
+    # So does what a search finds, with the states.
+    others = [f"{thread}-{number}" for number in range(5)]
+    for other in others:
+        await sdk.threads.create(thread_id=other, metadata={"of": thread})
+        given = {"messages": ["x" * 1_000_000, "tell 1"]}
+        await sdk.runs.wait(other, "agent", input=given)
+    asked = {"metadata": {"of": thread}, "sort_order": "asc"}
+    answer = await api.http.post("/threads/search", json=asked)
+    ids = [each["thread_id"] for each in answer.json()]
+    assert ids == others[: len(ids)]
+    assert answer.headers["x-pagination-next"] == str(len(ids)) == "4"
+    assert answer.headers["x-pagination-total"] == "5"
+    (last,) = await sdk.threads.search(metadata={"of": thread}, sort_order="asc", offset=4)
+    assert last["thread_id"] == others[4]
+
+
+async def pages_by_one(sdk: LangGraphClient, thread: str) -> list[Any]:
+    """The history, state by state."""
+    states: list[Any] = []
+    before = None
+    while page := await sdk.threads.get_history(thread, limit=1, before=before):
+        states += page
+        before = page[-1]["checkpoint"]
+    return states
+
+
 # ── runs ──────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -252,6 +306,41 @@ async def test_runs_are_listed_by_number_and_found(
         await problem(await api.http.get(path, params=wrong), 422)
     await problem(await api.http.get(f"/threads/{thread}-other/runs"), 404)
     await problem(await api.http.get(f"/threads/{thread}-other/runs/{ids[0]}"), 404)
+
+
+async def test_a_page_of_runs_ends_behind_four_mebibytes(
+    sdk: LangGraphClient, api: Api, thread: str
+) -> None:
+    await sdk.threads.create(thread_id=thread)
+    ids: list[str] = []
+    for _ in range(6):
+        given = {"messages": "x" * 900_000}
+        run = await sdk.runs.create(thread, "agent", input=given, after_seconds=3600)
+        ids.insert(0, run["run_id"])
+    path = f"/threads/{thread}/runs"
+    page = await api.http.get(path, params={"limit": 1000})
+    assert len(page.content) <= 4 << 20
+    assert [run["run_id"] for run in page.json()] == ids[:4]
+    assert page.headers["x-pagination-next"] == "4"
+    assert [run["run_id"] for run in await sdk.runs.list(thread, offset=4)] == ids[4:]
+    await sdk.runs.cancel_many(thread_id=thread, status="pending")
+
+
+async def test_a_run_that_waits_its_turn_shows_what_it_was_given(
+    sdk: LangGraphClient, api: Api, thread: str
+) -> None:
+    await sdk.threads.create(thread_id=thread)
+    given: Any = {"messages": "tell 1"}
+    config: Any = {"metadata": {"b": 2}}
+    made = await sdk.runs.create(
+        thread, "agent", input=given, metadata={"a": 1}, config=config, after_seconds=3600
+    )
+    assert (made["status"], made["metadata"]) == ("pending", {"a": 1})
+    assert made["kwargs"] == {"input": given, "config": config}  # type: ignore[typeddict-item]
+    assert made == await sdk.runs.get(thread, made["run_id"])
+    assert [made] == await sdk.runs.list(thread)
+    (listed,) = await api.runs(thread)
+    assert (listed["status"], listed["metadata"]) == ("pending", {"a": 1})
 
 
 async def test_runs_have_the_statuses_that_langgraph_knows(
@@ -356,7 +445,7 @@ REFUSED_RUNS: list[tuple[dict[str, Any], str]] = [
     ({"checkpoint_id": "c", "checkpoint": {"checkpoint_id": "d"}}, "differ"),
     ({"multitask_strategy": "drop"}, "'multitask_strategy'"),
     ({"input": None}, "nothing to do"),
-    ({"input": {"messages": "x", "decisions": {}}}, "takes no input 'decisions'"),
+    ({"input": {"decisions": {}}}, "takes no input 'decisions'"),
     ({"interrupt_before": "*"}, "takes no other breakpoints"),
 ]
 

@@ -14,15 +14,16 @@ from assent.api.langgraph_searches import (
     ThreadCountRequest,
     ThreadPruneRequest,
     ThreadSearchRequest,
+    others_behind,
     page_of,
     selected,
 )
 from assent.api.langgraph_shapes import thread_view
 from assent.api.outcomes import after_start, carried_out
-from assent.api.responses import json_response
+from assent.api.responses import Filling, json_response
 from assent.api.routing import router_of
 from assent.api.shapes.threads import FoundThread, PrunedThreads, StateView, ThreadView
-from assent.api.thread_views import state_views, whole_thread_view
+from assent.api.thread_views import at_checkpoint_view, whole_thread_view
 from assent.core.access import Right
 from assent.runs.searching import count_threads, found_threads
 
@@ -35,16 +36,18 @@ router = router_of("threads")
 async def search_threads(
     runs: TheRuns, by: TheActor, body: ThreadSearchRequest | None = None
 ) -> Response:
-    """Threads, newest first unless something else is said. If there are more, the header
-    `X-Pagination-Next` is the `offset` of those."""
+    """Threads, newest first unless something else is said. If there are more, as behind 4 MiB, the
+    header `X-Pagination-Next` is the `offset` of those."""
     body = body or ThreadSearchRequest()
     found = await found_threads(runs, body.search(), limit=body.limit + 1, offset=body.offset)
     threads, headers = page_of(found, body)
-    views = []
+    page = Filling()
     for thread in threads:
         view = await whole_thread_view(runs, thread) if body.needs_states else thread_view(thread)
-        views.append(selected(view, body.select))
-    return json_response(views, headers=headers)
+        if not page.takes(selected(view, body.select)):
+            headers = others_behind(body, len(page.views))
+            break
+    return json_response(page.views, headers=headers)
 
 
 @router.post("/threads/count")
@@ -97,5 +100,4 @@ async def get_state_at_checkpoint(
     thread = await runs.thread(id)
     place = body.checkpoint
     state = await runs.state(thread, place.checkpoint_id, ns=place.ns, subgraphs=body.subgraphs)
-    (view,) = await state_views(runs, thread, [state])
-    return json_response(view)
+    return json_response(await at_checkpoint_view(runs, thread, state))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated
 
 from fastapi import Query, Request, Response
@@ -25,7 +27,7 @@ from assent.api.langgraph_shapes import (
 )
 from assent.api.outcomes import run_headers
 from assent.api.paths import url
-from assent.api.responses import json_response
+from assent.api.responses import Filling, json_response
 from assent.api.routing import router_of
 from assent.api.shapes.runs import ThreadRunView
 from assent.core.access import Right
@@ -74,33 +76,35 @@ async def list_runs(
     offset: Annotated[int, Query(ge=0, le=MOST_LEFT_OUT)] = 0,
     status: LangGraphStatus | None = None,
 ) -> Response:
-    """The thread's runs, newest first. If there are more, the header `X-Pagination-Next` is the
-    `offset` of those."""
+    """The thread's runs, newest first. If there are more, as behind 4 MiB, the header
+    `X-Pagination-Next` is the `offset` of those."""
     await runs.thread(id)
     wanted = None if status is None else statuses_of(status)
-    end = offset + limit
-    # One more than asked for says that there are more.
-    newest = await _newest(runs.storage, id, wanted, end + 1)
-    headers = {"X-Pagination-Next": str(end)} if len(newest) > end else {}
-    views = list(map(langgraph_run_view, newest[offset:end]))
-    return json_response(views, headers=headers)
+    page, headers, number, end = Filling(), dict[str, str](), 0, offset + limit
+    async with aclosing(_newest(runs.storage, id, wanted, end + 1)) as newest:
+        async for run in newest:
+            if number == end or (number >= offset and not page.takes(langgraph_run_view(run))):
+                headers["X-Pagination-Next"] = str(number)
+                break
+            number += 1
+    return json_response(page.views, headers=headers)
 
 
 async def _newest(
     storage: Storage, thread_id: str, status: tuple[RunStatus, ...] | None, count: int
-) -> list[Run]:
-    newest: list[Run] = []
+) -> AsyncGenerator[Run, None]:
+    """The newest of the runs, of which a page is read when it is asked for."""
     cursor: str | None = None
-    while len(newest) < count:
-        limit = min(count - len(newest), 1000)
+    while count > 0:
         page = await storage.latest_runs(
-            thread_id=thread_id, status=status, limit=limit, cursor=cursor
+            thread_id=thread_id, status=status, limit=min(count, 1000), cursor=cursor
         )
-        newest += page.rows
+        for run in page.rows:
+            yield run
+        count -= len(page.rows)
         cursor = page.next
         if cursor is None:
             break
-    return newest
 
 
 @router.get("/threads/{id}/runs/{run_id}")

@@ -47,7 +47,7 @@ from assent.api.shapes.runs import CancelledRuns
 from assent.api.shapes.threads import StateView, ThreadsPage, ThreadView, WrittenState
 from assent.api.streams.reading import events_response
 from assent.api.streams.transport import Transport
-from assent.api.thread_views import state_views, whole_thread_view
+from assent.api.thread_views import at_checkpoint_view, history_response, whole_thread_view
 from assent.approvals.decide import Verdict
 from assent.core.access import Right
 from assent.core.audit import Actor
@@ -146,8 +146,7 @@ async def get_state(
     thread = await runs.thread(id)
     state = await runs.state(thread, checkpoint_id, subgraphs=subgraphs)
     if checkpoint_id:
-        (view,) = await state_views(runs, thread, [state])
-        return json_response(view)
+        return json_response(await at_checkpoint_view(runs, thread, state))
     pending = await runs.approvals.pending(thread)
     return json_response(state_view(state, pending, runs.approvals.people))
 
@@ -204,8 +203,7 @@ async def get_state_at(
     """The thread's state at a checkpoint."""
     thread = await runs.thread(id)
     state = await runs.state(thread, checkpoint_id, subgraphs=subgraphs)
-    (view,) = await state_views(runs, thread, [state])
-    return json_response(view)
+    return json_response(await at_checkpoint_view(runs, thread, state))
 
 
 @router.get("/threads/{id}/history")
@@ -218,10 +216,11 @@ async def get_history(
     limit: PageLimit = 10,
     before: str | None = None,
 ) -> Response:
-    """The states that the thread has been in, newest first; `before` is a checkpoint id."""
+    """The states that the thread has been in, newest first; `before` is a checkpoint id. A page
+    ends behind 4 MiB: then `X-Pagination-Next` is what to go on `before`."""
     thread = await runs.thread(id)
     states = await runs.history(thread, limit=limit, before=before)
-    return json_response(await state_views(runs, thread, states))
+    return await history_response(runs, thread, states)
 
 
 @router.post("/threads/{id}/history")
@@ -230,13 +229,14 @@ async def get_history(
 async def search_history(
     id: ThreadPath, runs: TheRuns, by: TheActor, body: HistoryRequest | None = None
 ) -> Response:
-    """The states that the thread has been in, newest first."""
+    """The states that the thread has been in, newest first. A page ends behind 4 MiB: then
+    `X-Pagination-Next` is what to go on `before`."""
     body = body or HistoryRequest()
     thread = await runs.thread(id)
     states = await runs.history(
         thread, limit=body.limit, before=body.before_id, metadata=body.metadata
     )
-    return json_response(await state_views(runs, thread, states))
+    return await history_response(runs, thread, states)
 
 
 @router.get("/threads/{id}/events")
