@@ -19,6 +19,7 @@ from assent.api.schemas import (
     ThreadId,
     Zone,
     check_no_limit,
+    in_utc,
 )
 from assent.core.assistants import assistant_id_of
 from assent.core.json import JsonObject, holds
@@ -27,14 +28,14 @@ from assent.core.run_input import GIVEN
 from assent.runs.schedules import Plan
 
 
-def _in_utc(time: datetime) -> datetime:
+def _end_in_utc(time: datetime) -> datetime:
     """The time in UTC; one without a zone is in it already."""
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    return in_utc(time.replace(tzinfo=UTC) if time.tzinfo is None else time)
 
 
 End = Annotated[
     datetime,
-    AfterValidator(_in_utc),
+    AfterValidator(_end_in_utc),
     Field(description="No run is due after that; without a zone it is in UTC"),
 ]
 OnCompleted = Literal["keep", "delete"]

@@ -2,7 +2,7 @@
 
 Graphs choose namespaces as they like, so nothing in one says whose it is. A person reaches what is
 below the label with their name, in their tenant, and nothing else; on a server that knows nobody,
-everything.
+everything. LangGraph's labels have no points: see `label_of`.
 """
 
 from __future__ import annotations
@@ -78,6 +78,11 @@ class NamespacesSearch(LangGraphBody):
     offset: StrictInt = Field(default=0, ge=0, le=MOST_LEFT_OUT)
 
 
+def label_of(name: str) -> str:
+    """The label with the person's name: `ann`, `ann@example%2Ecom`. Others have other labels."""
+    return name.replace("%", "%25").replace(".", "%2E")
+
+
 class Reach:
     """The part of the store that a request reaches."""
 
@@ -86,22 +91,15 @@ class Reach:
         self._request = request
         self._store = server.store
         self._tenant = by.tenant
-        self._name = None if server.knows_nobody else by.name
+        self._label = None if server.knows_nobody else label_of(by.name)
 
     def named(self, given: Sequence[str]) -> tuple[str, ...]:
         """The namespace that is given, or what the project's own rules have made of it."""
         return namespace_for(self._request, given)
 
-    def split(self, text: str) -> list[str]:
-        """The labels of a namespace in a URL, with points between them. A name may have points."""
-        name = self._name or ""
-        if name and (text == name or text.startswith(f"{name}.")):
-            return [name, *text[len(name) + 1 :].split(".")] if text != name else [name]
-        return text.split(".")
-
     def has(self, namespace: Sequence[str]) -> bool:
         """True if the request reaches items in the namespace."""
-        return self._name is None or tuple(namespace[:1]) == (self._name,)
+        return self._label is None or tuple(namespace[:1]) == (self._label,)
 
     async def put(self, body: ItemRequest) -> None:
         """Put the item. Raises `Forbidden` for somebody else's namespace."""
@@ -114,7 +112,7 @@ class Reach:
 
     async def get(self, namespace: str, key: str, refresh_ttl: bool) -> Item | None:
         """The item, None if there is none, or it is not reached."""
-        labels = self.named(self.split(namespace))
+        labels = self.named(namespace.split("."))
         if not self.has(labels):
             return None
         found: Item | None = await self._do(GetOp(labels, key, refresh_ttl))
@@ -144,13 +142,13 @@ class Reach:
 
     @property
     def _root(self) -> tuple[str, ...]:
-        return () if self._name is None else (self._name,)
+        return () if self._label is None else (self._label,)
 
     def _own(self, given: Sequence[str]) -> tuple[str, ...]:
         namespace = self.named(given)
         if not self.has(namespace):
             raise Forbidden(
-                f"The first label of a namespace is your name here: '{self._name}'. What graphs "
+                f"The first label of a namespace is your name here: '{self._label}'. What graphs "
                 "keep in others is theirs."
             )
         return namespace

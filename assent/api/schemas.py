@@ -58,7 +58,8 @@ Delay = Annotated[
 ]
 
 
-def _in_utc(time: datetime) -> datetime:
+def in_utc(time: datetime) -> datetime:
+    """The time in UTC. Raises `ValueError` for one that is not in the years of a `datetime`."""
     try:
         return time.astimezone(UTC)
     except OverflowError:
@@ -66,7 +67,7 @@ def _in_utc(time: datetime) -> datetime:
 
 
 Moment = Annotated[
-    AwareDatetime, AfterValidator(_in_utc), Field(description="RFC 3339, with a zone")
+    AwareDatetime, AfterValidator(in_utc), Field(description="RFC 3339, with a zone")
 ]
 
 MAX_BLOCKS = 100

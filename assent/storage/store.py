@@ -113,6 +113,8 @@ def checked(ops: Iterable[Op]) -> list[Op]:
             case SearchOp():
                 _check_namespace(op.namespace_prefix)
                 _check_page(op)
+                for wanted in (op.filter or {}).values():
+                    _check_filter(wanted)
             case ListNamespacesOp():
                 for condition in op.match_conditions or ():
                     _check_namespace(condition.path)
@@ -225,8 +227,7 @@ _COMPARISONS = {"$eq": eq, "$ne": ne, "$gt": gt, "$gte": ge, "$lt": lt, "$lte": 
 
 
 def passes(value: Mapping[str, Any], filter: Mapping[str, Any] | None) -> bool:
-    """True if each field that the filter names is what it says. Raises `ValueError` for an operator
-    that does not exist."""
+    """True if each field that the filter names is what it says."""
     return all(_fits(value.get(name), wanted) for name, wanted in (filter or {}).items())
 
 
@@ -244,10 +245,25 @@ def _fits(found: Any, wanted: Any) -> bool:
     return bool(found == wanted)
 
 
+def _check_filter(wanted: Any) -> None:
+    """Raise `ValueError` for an operator that does not exist, whatever there is to compare."""
+    if isinstance(wanted, Mapping):
+        operators = [name for name in wanted if name.startswith("$")]
+        # One operator makes operators of the other names.
+        unknown = [name for name in wanted if operators and name not in _COMPARISONS]
+        if unknown:
+            raise ValueError(
+                f"A filter has no operator '{unknown[0]}'. There are: {', '.join(_COMPARISONS)}."
+            )
+        if not operators:
+            for each in wanted.values():
+                _check_filter(each)
+    elif isinstance(wanted, list | tuple):
+        for each in wanted:
+            _check_filter(each)
+
+
 def _compares(found: Any, operator: str, operand: Any) -> bool:
-    if operator not in _COMPARISONS:
-        known = ", ".join(_COMPARISONS)
-        raise ValueError(f"A filter has no operator '{operator}'. There are: {known}.")
     if operator in ("$eq", "$ne"):
         return bool(_COMPARISONS[operator](found, operand))
     try:

@@ -17,10 +17,13 @@ from langgraph_sdk.errors import (
     UnprocessableEntityError,
 )
 
+from assent.api.langgraph_store import label_of
 from assent.core.assistants import assistant_id_of
 from tests.support.sdk import check_state, fields
 from tests.support.secrets import bearer, keys_of, secret_of
 from tests.support.server import Api, Server, asking, problem, scripted_agents, serving
+
+DOTTED = "ann@example.com"
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +31,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that ann and bob have keys of."""
     folder = tmp_path_factory.mktemp("server")
     agents = scripted_agents(folder, "agent", "foreign")
-    with serving(folder, agents, ASSENT_API_KEYS=keys_of("ann", "bob")) as server:
+    with serving(folder, agents, ASSENT_API_KEYS=keys_of("ann", "bob", DOTTED)) as server:
         yield server
 
 
@@ -45,7 +48,7 @@ async def sdks(server: Server) -> AsyncIterator[dict[str, LangGraphClient]]:
             name: await stack.enter_async_context(
                 get_client(url=server.url, api_key=secret_of(name))
             )
-            for name in ("ann", "bob")
+            for name in ("ann", "bob", DOTTED)
         }
 
 
@@ -303,6 +306,29 @@ async def test_items_are_put_and_found_below_ones_own_name(
     assert await found(["ann", "notes"]) == ["k2", "k0"]
 
 
+async def test_people_with_points_in_their_names_have_a_store(
+    sdks: dict[str, LangGraphClient],
+) -> None:
+    store, label = sdks[DOTTED].store, "ann@example%2Ecom"
+    with pytest.raises(PermissionDeniedError, match=label):
+        await store.put_item(["ann"], "k", {})
+    await store.put_item([label, "notes"], "k", {"is": 1})
+    item = await store.get_item([label, "notes"], "k")
+    assert item is not None and item["value"] == {"is": 1}
+    assert [each["key"] for each in (await store.search_items([]))["items"]] == ["k"]
+    assert await store.list_namespaces() == {"namespaces": [[label, "notes"]]}
+    assert await sdks["ann"].store.get_item([label, "notes"], "k") is None
+    await store.delete_item([label, "notes"], "k")
+    assert (await store.search_items([label]))["items"] == []
+
+
+def test_each_name_has_a_label_of_its_own() -> None:
+    names = ["a.b", "a%2Eb", "a%252Eb", "a%b", "ab", "a_b"]
+    labels = [label_of(name) for name in names]
+    assert len({*labels}) == len(names)
+    assert not any("." in label for label in labels)
+
+
 async def test_what_the_store_does_not_take_is_refused(sdk: LangGraphClient) -> None:
     store = sdk.store
     for wrong in (
@@ -373,5 +399,10 @@ async def test_a_cron_that_would_be_something_else_is_refused(sdk: LangGraphClie
     ):
         with pytest.raises(UnprocessableEntityError):
             await wrong
+    for end in ("9999-12-31T23:59:59-01:00", "0001-01-01T00:00:00+01:00"):
+        with pytest.raises(UnprocessableEntityError):
+            await sdk.http.post(
+                "/runs/crons", json={"assistant_id": "agent", "schedule": LEAP_DAY, "end_time": end}
+            )
     with pytest.raises(NotFoundError):
         await sdk.crons.create("nobody", schedule=LEAP_DAY, input=said)

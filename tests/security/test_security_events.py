@@ -89,6 +89,9 @@ async def test_a_refused_decision_is_noted_with_who_and_why(server: Server, thre
         path = f"/approvals/{approval['approval_id']}/decide"
         await problem(await ann.http.post(path, json={"type": "approve"}), 403)
         await problem(await vic.http.post(path, json={"type": "approve"}), 403)
+        # That is no decision.
+        item = {"namespace": ["vic"], "key": "k", "value": {}}
+        await problem(await ann.http.put("/store/items", json=item), 403)
 
     (own,) = await noted(server, "refused", actor="ann")
     assert own["approval_id"] == approval["approval_id"]

@@ -276,9 +276,13 @@ async def test_a_batch_has_an_end(store: BaseStore) -> None:
 
 
 async def test_a_filter_has_only_the_operators_there_are(store: BaseStore) -> None:
-    await store.aput(("n",), "k", {"x": "text"})
-    with pytest.raises(ValueError, match=r"no operator '\$in'. There are: \$eq"):
-        await store.asearch(("n",), filter={"x": {"$in": [1]}})
+    wrong = ({"$in": [1]}, {"$gt": 1, "in": [1]}, {"y": [{"$in": [1]}]})
+    for _ in ("nothing is there", "something is"):
+        for each in wrong:
+            with pytest.raises(ValueError, match=r"no operator '\$?in'. There are: \$eq"):
+                await store.asearch(("n",), filter={"a": 1, "x": each})
+        await store.aput(("n",), "k", {"x": "text", "$in": 1})
+    assert len(await store.asearch(("n",), filter={"$in": 1})) == 1
     assert await store.asearch(("n",), filter={"x": {"$gt": 1}}) == []
     hostile = {"x') OR 1=1 --": 1}
     assert await store.asearch(("n",), filter=hostile) == []

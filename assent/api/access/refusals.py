@@ -25,6 +25,9 @@ def note_refused(request: Request, error: Exception, rule: Rule) -> None:
     identity: Identity | None = request.scope.get(IDENTITY)
     if identity is None:
         return
+    if rule.thing is Thing.ITEMS:
+        # What is refused there is somebody else's part of the store.
+        return
     if isinstance(error, Forbidden) and rule.right in DECIDING:
         # They see what they may not decide, or it would be none for them: so its id is one of ours.
         is_seen = SIGHT in request.scope
