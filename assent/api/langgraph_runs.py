@@ -48,15 +48,16 @@ async def begin(
     by: Actor,
     key: Key | None,
     *,
-    null_passes: bool = True,
+    decides: bool = True,
 ) -> Begun:
-    """Do what the body asks of the thread. With `null_passes`, no input where the thread only waits
-    at breakpoints that its run asked for is consent to go on there."""
+    """Do what the body asks of the thread. Unless it `decides`, a body without a command is new
+    input and nothing else. Otherwise answers that its config carries are a decision; and so is no
+    input where the thread only waits at breakpoints that its run asked for: consent to go on."""
     if body.command is None:
         runs = runs_by(Right.RUN)
         thread = await runs.storage.thread(thread_id)
-        carried = await _answered(runs, thread, body.carried)
-        passed = await _passed(runs, thread, body) if null_passes and not carried else []
+        carried = await _answered(runs, thread, body.carried) if decides else {}
+        passed = await _passed(runs, thread, body) if decides and not carried else []
         if carried:
             choices = _read_as(carried)
         elif passed:

@@ -71,7 +71,7 @@ async def carry_out(
         # Where there is no such thread, it is the request that is refused.
         await runs_by(Right.DECIDE).thread(thread_id)
     try:
-        begun = await begin(runs_by, thread_id, body, by, key, null_passes=False)
+        begun = await begin(runs_by, thread_id, body, by, key, decides=False)
     except EXPECTED as error:
         return await _refused(request, command, error)
     return success(command.id, {"run_id": begun.run.run_id})

@@ -31,7 +31,7 @@ from assent.core.events import Checkpoint, RunResumed, decode
 from assent.core.json import Json, JsonObject, encode_json
 from assent.core.logs import UNBEGUN
 from assent.core.rows import Thread
-from assent.runs.follow import Batches, Following, first_of
+from assent.runs.follow import Batches, Following, entry_at, first_of
 from assent.runs.service import Runs
 from assent.storage.base import Storage
 
@@ -86,11 +86,10 @@ async def subscription_to(
 async def _states_after(storage: Storage, thread_id: str, since: int) -> int:
     """The number up to which no states are shown. They are many and large, and those of earlier
     runs are in the thread's history; but whoever has some has all behind them to come."""
-    last = since or await storage.last_seq(thread_id)
-    entries = await storage.read_log(thread_id, max(last - 1, 0), limit=1)
-    if not entries:
+    last = await entry_at(storage, thread_id, since or await storage.last_seq(thread_id))
+    if last is None:
         return 0
-    run_id = entries[0].run_id
+    run_id = last.run_id
     first = await first_of(storage, thread_id, run_id)
     resumed = await storage.read_log(thread_id, run_id=run_id, types=["run_resumed"], limit=1)
     event = decode(resumed[0].body) if resumed else None

@@ -451,6 +451,15 @@ async def execution_so_far(storage: Storage, thread_id: str, root: str = "") -> 
     return execution
 
 
+async def entry_at(storage: Storage, log_id: str, seq: int) -> LogEntry | None:
+    """The entry with this number; None if there is none, or it was removed."""
+    try:
+        entries = await storage.read_log(log_id, max(seq - 1, 0), limit=1)
+    except Gone:
+        return None
+    return entries[0] if entries and entries[0].seq == seq else None
+
+
 async def first_of(storage: Storage, thread_id: str, run_id: str) -> int:
     """The number of the run's first event that is left; of the thread's next one, if the run has
     none yet."""

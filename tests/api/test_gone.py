@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+from assent.api.dialects.positions import event_id
 from assent.client import Client
 from assent.client.calls import Transport
 from assent.core.errors import Gone, NotFound
@@ -43,6 +44,27 @@ async def test_a_thread_that_was_deleted_and_begun_anew(api: Api, thread: str) -
         assert f"Begin after {last}, or after 0" in told["detail"]
     assert await api.events(thread, limit=1000) == await api.events(thread, after=last) == anew
     assert anew[0]["seq"] == last + 1
+
+
+async def test_langgraphs_clients_are_told_by_a_409_which_they_do_not_ask_again_for(
+    api: Api, thread: str
+) -> None:
+    last = (await api.stream("tell 5", thread_id=thread))[-1]["seq"]
+    await expect(await api.http.delete(f"/threads/{thread}"), 204)
+    anew = (await api.stream("tell 5", thread_id=thread))[-1]
+    paths = (f"/threads/{thread}/stream", f"/threads/{thread}/runs/{anew['run_id']}/stream")
+    for path in paths:
+        for id in ("1", event_id("another", anew["seq"])):
+            response = await api.http.get(path, headers={"last-event-id": id})
+            told = await problem(response, 409)
+            assert "Ask without Last-Event-ID" in told["detail"]
+        # Whoever has had the last of what was removed misses nothing.
+        async with api.http.stream("GET", path, headers={"last-event-id": str(last)}) as response:
+            await expect(response, 200)
+    body = {"channels": ["values"], "since": last * 4096}
+    path = f"/threads/{thread}/stream/events"
+    async with api.http.stream("POST", path, json=body) as response:
+        await expect(response, 200)
 
 
 async def test_whoever_follows_a_thread_that_is_deleted_is_told(

@@ -224,7 +224,16 @@ async def test_a_command_that_decides_nothing_that_is_asked_decides_nothing(
     again = await sent(api.http, thread, "run.start", assistant_id="agent", input=None)
     assert again["type"] == "error"
     assert len(await api.pending(thread)) == 1
-    assert server.traces(f"pay {amount}") == []
+
+    # Nor does a run that brings answers along, as a graph does whose node starts one.
+    ((asked,),) = (await api.get(f"/threads/{thread}"))["interrupts"].values()
+    answers = {asked["id"]: [{"type": "approve"}]}
+    config = {"configurable": {"__pregel_resume_map": answers}}
+    for said in (None, human("tell 1")):
+        await sent(api.http, thread, "run.start", assistant_id="agent", input=said, config=config)
+        await api.at_rest(thread)
+        assert server.traces(f"pay {amount}") == []
+    assert await api.pending(thread) == []
 
 
 # ── of somebody else ──────────────────────────────────────────────────────────────────────────────

@@ -22,10 +22,10 @@ LAST_NUMBER = 2**63 - 1
 """The largest number of an event that a storage can hold."""
 
 MOST_PARTS = 2**12
-"""The frames that an entry may have. One fewer can be named."""
+"""The frames that an entry may have whose places are UUIDs. One fewer can be named."""
 
 _SEQ_BITS, _REST_BITS, _DIGEST_BITS = 48, 14, 62
-_PLACE = re.compile(r"(0|[1-9][0-9]{0,18})(?:-([1-9][0-9]{0,3}))?", re.ASCII)
+_PLACE = re.compile(r"(0|[1-9][0-9]{0,18})(?:-([1-9][0-9]{0,6}))?", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 _SHOWN = 60
 
@@ -56,7 +56,7 @@ def read_position(text: str, log_id: str) -> Position:
         return Position(0)
     if (found := _PLACE.fullmatch(text)) is not None:
         position = Position(int(found[1]), int(found[2] or 0))
-        if position.seq <= LAST_NUMBER and position.part < MOST_PARTS:
+        if position.seq <= LAST_NUMBER:
             return position
     elif _UUID.fullmatch(text) and (number := UUID(text)).version == 8:
         return _place_in(number, log_id)

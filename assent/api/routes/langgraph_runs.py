@@ -38,7 +38,7 @@ from assent.core.audit import Actor
 from assent.core.errors import Conflict, Gone, InvalidRequest
 from assent.core.rows import UNFINISHED, CancelMode
 from assent.core.text import visible
-from assent.runs.follow import first_of, follow_run, is_over, replay_run, wait_for_run
+from assent.runs.follow import entry_at, first_of, follow_run, is_over, replay_run, wait_for_run
 from assent.storage.base import Storage
 
 router = router_of("threads")
@@ -171,8 +171,7 @@ async def join_stream(
     has_end = last_id == END_ID
     if has_end and run.status not in UNFINISHED:
         return Response(status_code=204)
-    position = read_position("" if has_end else last_id, id)
-    await _check_kept(runs.storage, id, position)
+    position = await _position(runs.storage, id, "" if has_end else last_id)
     following = following_of(runs, id, await first_of(runs.storage, id, run_id) - 1, stream)
     headers = place_headers(request, run, "stream", stream)
     if await is_over(runs.storage, run, following.after):
@@ -216,10 +215,10 @@ async def stream_thread(
     thread = await runs.thread(id)
     chosen = named_in(stream_mode, tuple(OF_THREADS)) or ["run_modes"]
     stream = Stream({mode for each in chosen for mode in OF_THREADS[each]})
-    position = read_position(last_id, id)
-    if not last_event_id:
+    if last_event_id:
+        position = await _position(runs.storage, id, last_id)
+    else:
         position = Position(await runs.storage.last_seq(id))
-    await _check_kept(runs.storage, id, position)
     # What a frame says depends on those before it, of the same run.
     after = await _before_run_at(runs.storage, id, position)
     following = following_of(runs, id, after, stream)
@@ -231,21 +230,24 @@ async def _before_run_at(storage: Storage, thread_id: str, position: Position) -
     """The number before the first event of the run that the position is in."""
     if not position.seq:
         return 0
-    at = await storage.read_log(thread_id, position.seq - 1, limit=1)
-    if not at or at[0].seq != position.seq:
+    at = await entry_at(storage, thread_id, position.seq)
+    if at is None:
         return position.seq
-    return min(position.seq, await first_of(storage, thread_id, at[0].run_id)) - 1
+    return min(position.seq, await first_of(storage, thread_id, at.run_id)) - 1
 
 
-async def _check_kept(storage: Storage, thread_id: str, position: Position) -> None:
-    """Raise `Conflict` if events behind the position were removed. A 410 has LangGraph's clients
-    ask again."""
+async def _position(storage: Storage, thread_id: str, last_id: str) -> Position:
+    """The place in the log that the reader has come to. Raises `InvalidRequest`, or `Conflict` if
+    events behind it were removed, or it is of another thread: a 410 has LangGraph's clients ask
+    again."""
     try:
+        position = read_position(last_id, thread_id)
         await check_readable(storage, thread_id, position.seq)
     except Gone as error:
         raise Conflict(
             f"{error.message} Ask without Last-Event-ID for those that are left."
         ) from error
+    return position
 
 
 # ── waiting ───────────────────────────────────────────────────────────────────────────────────────

@@ -51,7 +51,7 @@ from assent.api.thread_views import at_checkpoint_view, history_response, whole_
 from assent.approvals.decide import Verdict
 from assent.core.access import Right
 from assent.core.audit import Actor
-from assent.core.errors import Conflict
+from assent.core.errors import Conflict, ThreadBusy
 from assent.core.rows import Thread, ThreadStatus
 from assent.runs.follow import wait_for_run
 from assent.runs.service import Runs
@@ -160,8 +160,8 @@ async def write_state(
 ) -> Response:
     """Write to the thread's state. What that then waits for is asked, also if it was approved
     before. On a paused thread, only dropping what it waits for is possible."""
-    if body.drops and (thread := await runs.thread(id)).status is not ThreadStatus.BUSY:
-        await _drop_pause(runs, thread, by)
+    if body.drops:
+        await _drop_pause(runs, await runs.thread(id), by)
         return await _written_response(runs, id)
     started = await runs.update_state(
         id,
@@ -177,7 +177,13 @@ async def write_state(
 
 
 async def _drop_pause(runs: Runs, thread: Thread, by: Actor) -> None:
-    """Drop what the thread waits for, if it waits. What is queued behind it goes on."""
+    """Drop what the thread waits for, if it waits. What is queued behind it goes on. Raises
+    `ThreadBusy`."""
+    if thread.status is ThreadStatus.BUSY:
+        raise ThreadBusy(
+            f"A run is active on the thread '{thread.thread_id}', and waits for nobody. To stop "
+            f"it, use POST /threads/{thread.thread_id}/cancel."
+        )
     if thread.status is ThreadStatus.INTERRUPTED and thread.run_id is not None:
         dropped = await runs.cancel_run(thread.run_id, by)
         await wait_for_run(runs.storage, dropped)

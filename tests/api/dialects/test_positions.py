@@ -50,6 +50,11 @@ def test_the_same_place_has_the_same_id_everywhere() -> None:
     assert event_id("t", 12, 1) != event_id("t", 12)
 
 
+def test_a_reader_comes_back_amid_an_entry_of_however_many_frames() -> None:
+    places = positions_of(12, 15_000)
+    assert [read_position(str(each), "t") for each in places] == [*places]
+
+
 def test_before_the_first_event_there_is_no_id() -> None:
     assert str(Position(0)) == ""
     assert read_position("", "t") == read_position("0", "t") == Position(0)
@@ -59,7 +64,7 @@ def test_before_the_first_event_there_is_no_id() -> None:
     "text",
     [
         *("-1", "1-0", "1-", "01", "1-01", "1.0", "1e3", "+1", " 1", "1\n", "one", "null", "٣"),
-        *(str(LAST_NUMBER + 1), str(10**30), f"1-{MOST_PARTS}", "1-2-3", "x" * 1000),
+        *(str(LAST_NUMBER + 1), str(10**30), "1-10000000", "1-2-3", "x" * 1000),
         # Of another version, without its dashes, and in braces.
         "9b7c0ab8-3a5b-4000-a5d5-00000000000c",
         *("f6c67915a7598000961f00000000000c", "{f6c67915-a759-8000-961f-00000000000c}"),
