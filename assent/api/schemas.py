@@ -498,6 +498,12 @@ class CommentRequest(Body):
     text: str = Field(min_length=1, max_length=MAX_COMMENT_CHARACTERS)
 
 
+class PreviewRequest(Body):
+    """Other arguments of a call."""
+
+    args: JsonObject
+
+
 class BatchRequest(Body):
     """Decisions by approval id, each as in `POST /approvals/{id}/decide`."""
 

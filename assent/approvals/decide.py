@@ -92,6 +92,9 @@ class Inspection(Protocol):
     def requires(self, approval: Approval, args: Mapping[str, Json]) -> Requirement:
         """The policy that these arguments of the approval's call would need."""
 
+    async def preview(self, approval: Approval, args: JsonObject) -> Json:
+        """What the approval's tool shows of a call with these arguments, None if nothing."""
+
 
 Inspect = Callable[[Thread, Sequence[Approval]], Awaitable[Inspection]]
 """Reads a thread's checkpoint, and compares its pending approvals with what it asks."""

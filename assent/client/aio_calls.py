@@ -15,6 +15,7 @@ from assent.client.values import (
     AuditRecord,
     AuditVerification,
     DecisionLink,
+    EditPreview,
     EventPage,
     File,
     Grant,
@@ -312,6 +313,10 @@ class ApprovalCalls(Group):
     async def get(self, approval_id: str) -> ShownApproval:
         """The approval."""
         return await self._asks.ask(calls.get_approval(approval_id))
+
+    async def preview(self, approval_id: str, args: JsonObject) -> EditPreview:
+        """What an edit to these arguments would mean. Nothing is changed."""
+        return await self._asks.ask(calls.preview_edit(approval_id, args))
 
     async def decide(
         self, approval: ShownApproval, decision: Decision, *, key: str | None = None

@@ -18,6 +18,7 @@ from assent.client.values import (
     AuditRecord,
     AuditVerification,
     DecisionLink,
+    EditPreview,
     EventPage,
     File,
     Grant,
@@ -427,6 +428,10 @@ def list_approvals(params: Params) -> Call[Page[ShownApproval]]:
 
 def get_approval(approval_id: str) -> Call[ShownApproval]:
     return _get(path_of("approvals", approval_id), _one(ShownApproval))
+
+
+def preview_edit(approval_id: str, args: JsonObject) -> Call[EditPreview]:
+    return _post(path_of("approvals", approval_id, "preview"), _one(EditPreview), {"args": args})
 
 
 def decide(approval: ShownApproval, decision: Decision, key: str) -> Call[Outcome]:

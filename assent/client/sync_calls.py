@@ -15,6 +15,7 @@ from assent.client.values import (
     AuditRecord,
     AuditVerification,
     DecisionLink,
+    EditPreview,
     EventPage,
     File,
     Grant,
@@ -311,6 +312,10 @@ class ApprovalCalls(Group):
     def get(self, approval_id: str) -> ShownApproval:
         """The approval."""
         return self._asks.ask(calls.get_approval(approval_id))
+
+    def preview(self, approval_id: str, args: JsonObject) -> EditPreview:
+        """What an edit to these arguments would mean. Nothing is changed."""
+        return self._asks.ask(calls.preview_edit(approval_id, args))
 
     def decide(
         self, approval: ShownApproval, decision: Decision, *, key: str | None = None

@@ -105,6 +105,19 @@ class ShownApproval(Value, frozen=True, kw_only=True):
         return self.status == "pending"
 
 
+class EditPreview(Value, frozen=True, kw_only=True):
+    """What an edit would mean: the arguments with their digest, what the tool shows of such a call,
+    and what it would take to approve it."""
+
+    args: JsonObject = {}
+    digest: str = ""
+    preview: Json = None
+    warnings: tuple[str, ...] = ()
+    risk: str = ""
+    quorum: int = 1
+    four_eyes: bool = False
+
+
 class Outcome(Value, frozen=True, kw_only=True):
     """What decisions have led to: the approvals as they are now, by id; the ids of those that still
     wait; and the run that goes on, if none does."""

@@ -10,7 +10,8 @@ from typing import Any
 import jsonschema
 import msgspec
 from jsonschema.validators import validator_for
-from pydantic import AnyUrl, TypeAdapter
+from langchain_core.tools import BaseTool
+from pydantic import AnyUrl, BaseModel, TypeAdapter
 from referencing import Registry
 
 from assent.core.json import JsonObject, encode_json
@@ -29,6 +30,18 @@ SCHEMA_WORDS = frozenset(
 
 LONGEST_REMEMBERED = 64 * 1024
 """Bytes of a schema whose check is remembered: with 256 of them, at most 16 MiB are held."""
+
+
+def schema_of_args(tool: BaseTool | None) -> JsonObject | None:
+    """The JSON Schema of what a model may call the tool with. Other names are refused, since a tool
+    drops them in silence. None for a tool that only a turn knows."""
+    if tool is None:
+        return None
+    schema = tool.tool_call_schema
+    if isinstance(schema, dict):
+        return schema
+    assert issubclass(schema, BaseModel)
+    return {"additionalProperties": False, **schema.model_json_schema()}
 
 
 def validator(schema: Schema, **options: Any) -> Any:

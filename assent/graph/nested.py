@@ -15,10 +15,8 @@ from typing import Any
 import msgspec
 from langchain_core.messages import AIMessage, ToolCall
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
-from langchain_core.tools import BaseTool
 from langgraph._internal._constants import NS_SEP
 from langgraph.types import interrupt
-from pydantic import BaseModel
 
 from assent.core.decisions import decision_from_json
 from assent.core.digest import call_digest
@@ -28,6 +26,7 @@ from assent.graph.approval_rules import ApprovalPolicy
 from assent.graph.call_preview import preview_of, run_apart
 from assent.graph.gate import Gate
 from assent.graph.interrupts.forms import TOOL_APPROVALS, question_json
+from assent.graph.json_schemas import schema_of_args
 from assent.graph.state import AgentState, DecisionRecord, open_calls, record_decision
 
 
@@ -95,24 +94,12 @@ def _call_json(gate: Gate, call: ToolCall, preview: Json) -> JsonObject:
         "digest": call_digest(name, args),
         "policy": msgspec.to_builtins(plain_policy(_policy(gate, call))),
         "preview": preview,
-        "schema": _schema_of(gate.tools.get(name)),
+        "schema": schema_of_args(gate.tools.get(name)),
     }
 
 
 def _identity(call: JsonObject) -> JsonObject:
     return {name: call[name] for name in ("tool_call_id", "digest")}
-
-
-def _schema_of(tool: BaseTool | None) -> JsonObject | None:
-    """The JSON Schema of what a model may call the tool with. Other names are refused, since a tool
-    drops them in silence. None for a tool that only a turn knows."""
-    if tool is None:
-        return None
-    schema = tool.tool_call_schema
-    if isinstance(schema, dict):
-        return schema
-    assert issubclass(schema, BaseModel)
-    return {"additionalProperties": False, **schema.model_json_schema()}
 
 
 def _records(

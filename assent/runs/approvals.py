@@ -16,13 +16,22 @@ from assent.approvals import grants, idempotency
 from assent.approvals.decide import Decider, Verdict, pending_approvals, stored_approval
 from assent.approvals.idempotency import Key
 from assent.approvals.people import People, check_alone
-from assent.approvals.rules import PersonalAction, Standing, standing
+from assent.approvals.rules import (
+    Decide,
+    PersonalAction,
+    Standing,
+    advance,
+    already_decided,
+    standing,
+)
 from assent.core.access import APPROVES_ALL, APPROVES_NOTHING, EVERYTHING, Owner, Sight
 from assent.core.approval import Approval, Outcome
 from assent.core.audit import LOCAL, Actor, Authentication
 from assent.core.clock import Clock
-from assent.core.errors import NotFound, Tampered
+from assent.core.decisions import Edit
+from assent.core.errors import NotFound, Superseded, Tampered
 from assent.core.grant import Bound, Grant
+from assent.core.json import Json, JsonObject
 from assent.core.policy import Person, Policy, PolicyBook
 from assent.core.rows import Link, Thread, Timer
 from assent.graph.breakpoints import Breakpoints
@@ -107,6 +116,31 @@ class Approvals:
         """Reserve an idempotency key for a request whose parts are decided one by one. Raises
         `InvalidRequest` if it came with another request."""
         await idempotency.claim(self._seen, self._clock, key)
+
+    async def preview(self, approval_id: str, args: JsonObject, by: Actor) -> tuple[Approval, Json]:
+        """What an edit to these arguments would make of the approval, and what its tool shows of
+        such a call. Nothing is changed.
+
+        Raises what `decide` raises of such an edit.
+        """
+        approval = await self.get(approval_id)
+        thread = await self._storage.thread(approval.thread_id)
+        pending = await pending_approvals(self._storage, thread) if thread else []
+        if thread is None or approval_id not in {each.approval_id for each in pending}:
+            raise already_decided(approval)
+        inspection = await self._inspector.inspect(thread, pending)
+        if approval_id in inspection.stale:
+            raise Superseded(inspection.stale[approval_id], approval_id=approval_id)
+        edit = Edit(args=args)
+        action = Decide(
+            by=self.person(by),
+            decision=edit,
+            digest=approval.current_digest,
+            requires=inspection.requires(approval, args),
+        )
+        edited = advance(approval, action, self._clock.now()).approval
+        inspection.check(approval, edit)
+        return edited, await inspection.preview(approval, args)
 
     @shielded
     async def act(self, approval_id: str, action: PersonalAction, by: Actor) -> Approval:

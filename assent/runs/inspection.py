@@ -18,11 +18,12 @@ from assent.core.approval import Approval, ApprovalKind
 from assent.core.decisions import DECISION_TYPES, Decision
 from assent.core.digest import call_digest
 from assent.core.errors import ConfigurationError, NotFound
-from assent.core.json import Json
+from assent.core.json import Json, JsonObject
 from assent.core.policy import Policy, PolicyBook
 from assent.core.rows import Thread
 from assent.core.run_input import given_in
 from assent.graph.breakpoints import Breakpoints
+from assent.graph.interrupts.previews import preview_of_args
 from assent.graph.interrupts.questions import find_pending, graph_of
 from assent.graph.interrupts.resume import check_decision
 from assent.graph.kinds import Agent, gate_of
@@ -192,6 +193,9 @@ class _WithAgent:
             return Requirement(None)
         return Requirement(self.policies.policy(self.name, approval.tool, written))
 
+    async def preview(self, approval: Approval, args: JsonObject) -> Json:
+        return await preview_of_args(self.agent, approval, args)
+
 
 class _WithoutAgent:
     """The inspection of a thread whose agent this server does not have."""
@@ -206,3 +210,6 @@ class _WithoutAgent:
 
     def requires(self, approval: Approval, args: Mapping[str, Json]) -> Requirement:
         return Requirement(approval.policy)
+
+    async def preview(self, approval: Approval, args: JsonObject) -> Json:
+        return None

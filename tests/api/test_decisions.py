@@ -263,6 +263,55 @@ async def test_decisions_for_some_leave_the_rest_pending_and_start_nothing(
     assert server.traces(f"pay {amount}") == [f"pay {amount}"] * 2
 
 
+async def test_what_an_edit_would_mean_is_shown_before_it_is_made(
+    api: Api, thread: str, amount: int
+) -> None:
+    await api.paused(f"pay {amount}", thread_id=thread)
+    (approval,) = await api.pending(thread)
+    before = await unchanged(api, thread)
+    path = f"/approvals/{approval['approval_id']}/preview"
+
+    async def preview(args: Any, status: int = 200) -> Any:
+        return (await expect(await api.http.post(path, json={"args": args}), status)).json()
+
+    other = {"amount": amount + 700_000, "note": "re\u200bnt"}
+    shown = await preview(other)
+    assert shown["preview"] == {"pays": amount + 700_000}
+    assert (shown["args"], shown["risk"], shown["quorum"], shown["four_eyes"]) == (
+        other,
+        approval["risk"],
+        1,
+        False,
+    )
+    signed = rfc8785.dumps({"tool": "pay", "args": other})
+    assert shown["digest"] == hashlib.sha256(signed).hexdigest()
+    assert ["invisible" in sentence for sentence in shown["warnings"]] == [True]
+    # What the edit would be refused for, its preview is too.
+    for wrong in ({"amount": "much"}, {"amount": -1}, {}, {"amount": 1, "amuont": 2}, [1], None):
+        await preview(wrong, 422)
+    assert await unchanged(api, thread) == before
+
+    await api.decided(thread, type="edit", args=other)
+    late = await preview(other, 409)
+    assert late["decided_by"] == "local"
+    (nobodys,) = await api.paused("die 1", thread_id=f"{thread}-2")
+    path = f"/approvals/{nobodys['approval_id']}/preview"
+    # It takes no edits.
+    await preview({"amount": 2}, 422)
+
+
+async def test_a_tool_says_which_arguments_it_takes(api: Api, thread: str, amount: int) -> None:
+    events = await api.stream(f"pay {amount}", thread_id=thread)
+    (approval,) = await api.pending(thread)
+    schema = approval["schema"]
+    assert schema["required"] == ["amount"] and schema["additionalProperties"] is False
+    assert {"amount", "note"} <= schema["properties"].keys()
+    assert only(events, "approval_required")["schema"] == schema
+    # The tool is still the judge, as it is of the model: it takes a number in a text.
+    await api.decided(thread, type="edit", args={"amount": str(amount + 700_000)})
+    await api.until(thread, "done")
+
+
 async def test_an_edit_runs_with_the_edited_arguments_and_the_model_is_told(
     api: Api, server: Server, thread: str, amount: int
 ) -> None:

@@ -180,6 +180,8 @@ async def test_people_say_what_they_think_of_an_approval(
     client: Client, thread: str, amount: int
 ) -> None:
     approval = await asked(client, thread, amount)
+    other = await client.approvals.preview(approval.approval_id, {"amount": amount + 1})
+    assert (other.args, other.digest != approval.digest) == ({"amount": amount + 1}, True)
     said = await client.approvals.comment(approval.approval_id, "Why?")
     assert said.comments[0].text == "Why?"
     outcomes = await client.approvals.decide_several([(approval, Approve())])

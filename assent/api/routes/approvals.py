@@ -30,8 +30,14 @@ from assent.api.paths import prefix_of
 from assent.api.problems import status_of
 from assent.api.responses import json_response, page_response
 from assent.api.routing import router_of
-from assent.api.schemas import BatchRequest, CommentRequest, DelegateRequest
-from assent.api.shapes.approvals import ApprovalForYou, ApprovalsPage, Outcomes, OutcomeView
+from assent.api.schemas import BatchRequest, CommentRequest, DelegateRequest, PreviewRequest
+from assent.api.shapes.approvals import (
+    ApprovalForYou,
+    ApprovalsPage,
+    EditPreview,
+    Outcomes,
+    OutcomeView,
+)
 from assent.api.shapes.common import EventsPage
 from assent.api.streams.reading import events_response
 from assent.api.streams.transport import Transport
@@ -42,10 +48,12 @@ from assent.approvals.rules import AddComment, Delegate, PersonalAction, Withdra
 from assent.core.access import Right
 from assent.core.approval import Approval, ApprovalStatus, Target
 from assent.core.audit import Actor
+from assent.core.digest import call_digest
 from assent.core.errors import AssentError, ConfigurationError, Forbidden, InvalidRequest
 from assent.core.json import Json, JsonObject
 from assent.core.logs import feed_of_approvals
 from assent.core.policy import Risk, duration_from_text
+from assent.core.text import warnings
 from assent.runs.approvals import Approvals
 from assent.runs.service import Runs
 from assent.storage.base import ApprovalOrder, Page
@@ -228,6 +236,27 @@ async def decide(
     verdict = _verdict(id, body, by, key)
     outcome = await runs.approvals.decide(approval.thread_id, verdict)
     return decided_response(request, runs, outcome, sees_thread=is_seen)
+
+
+@router.post("/approvals/{id}/preview")
+@may(Right.DECIDE, Thing.APPROVAL)
+@answers(EditPreview)
+@refuses(409)
+async def preview(id: str, body: PreviewRequest, runs: TheRuns, by: TheActor) -> Response:
+    """What an edit to these arguments would mean, for whoever is about to make it: it is refused as
+    the edit would be, and changes nothing."""
+    edited, shown = await runs.approvals.preview(id, body.args, by)
+    return json_response(
+        {
+            "args": body.args,
+            "digest": call_digest(edited.tool, body.args),
+            "preview": shown,
+            "warnings": warnings({"args": body.args, "preview": shown}, "edit"),
+            "risk": edited.risk,
+            "quorum": edited.policy.quorum,
+            "four_eyes": edited.policy.needs_another,
+        }
+    )
 
 
 @router.post("/approvals/{id}/withdraw")

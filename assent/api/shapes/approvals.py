@@ -72,6 +72,19 @@ class ApprovalForYou(ApprovalView):
     yours: Yours
 
 
+class EditPreview(TypedDict):
+    """What an edit would mean: the arguments with their digest, what the tool shows of such a call,
+    and what it would take to approve it."""
+
+    args: JsonObject
+    digest: str
+    preview: Json
+    warnings: list[str]
+    risk: str
+    quorum: int
+    four_eyes: bool
+
+
 class ApprovalsPage(TypedDict):
     """Approvals, and the cursor of the next page."""
 

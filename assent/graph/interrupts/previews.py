@@ -1,5 +1,6 @@
-"""What people are shown beside a question: the effect of a call, as its tool's policy previews it;
-or the state that a node of a user's graph is about to see, which is the graph's own, and bounded.
+"""What people are shown beside a question: the effect of a call, as its tool's policy previews it,
+and which arguments the tool takes; or the state that a node of a user's graph is about to see,
+which is the graph's own, and bounded.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from assent.core.text import shortened
 from assent.graph.call_preview import preview_of
 from assent.graph.checkpoints import saver_of
 from assent.graph.interrupts.forms import question_json
-from assent.graph.interrupts.questions import Level, graph_of, levels_of
+from assent.graph.interrupts.questions import Level, graph_of, levels_of, tool_of
+from assent.graph.json_schemas import schema_of_args
 from assent.graph.kinds import Agent, gate_of
 
 MAX_CHANNEL_BYTES = 4_000
@@ -36,11 +38,25 @@ MAX_BYTES = 16_000
 async def with_previews(
     agent: Agent, pending: Sequence[Approval], snapshot: StateSnapshot
 ) -> list[Approval]:
-    """The same approvals, which were found in this state, each with its preview, if it has any.
+    """The same approvals, which were found in this state, each with its preview, if it has any, and
+    with the schema of a tool's arguments.
 
     A preview that fails says so and stops nothing.
     """
-    return [replace(each, preview=await _preview(agent, each, snapshot)) for each in pending]
+    return [
+        replace(
+            each,
+            preview=await _preview(agent, each, snapshot),
+            schema=_schema(agent, each),
+        )
+        for each in pending
+    ]
+
+
+def _schema(agent: Agent, approval: Approval) -> JsonObject | None:
+    if not approval.is_gated_call or approval.schema is not None:
+        return approval.schema
+    return schema_of_args(tool_of(agent, approval.node, approval.tool))
 
 
 def with_problem(approval: Approval, problem: str) -> Approval:
@@ -55,17 +71,23 @@ def with_problem(approval: Approval, problem: str) -> Approval:
     return replace(approval, preview={**shown, "problem": problem})
 
 
+async def preview_of_args(agent: Agent, approval: Approval, args: JsonObject) -> Json:
+    """What the policy of the approval's tool shows of a call with other arguments; None if it shows
+    nothing, or is not known here."""
+    gate = gate_of(graph_of(agent, approval.node))
+    policy = gate.rules.policy_of(approval.tool) if gate else None
+    return None if policy is None else await preview_of(policy, args)
+
+
 async def _preview(agent: Agent, approval: Approval, snapshot: StateSnapshot) -> Json:
     if approval.interrupt_id:
         # It has brought its own.
         return approval.preview
     if not approval.tool:
         return await _state_preview(agent, approval, snapshot)
-    gate = gate_of(graph_of(agent, approval.node))
-    policy = gate.rules.policy_of(approval.tool) if gate else None
-    if policy is None or approval.kind is not ApprovalKind.TOOL:
+    if approval.kind is not ApprovalKind.TOOL:
         return approval.preview
-    return await preview_of(policy, approval.args)
+    return await preview_of_args(agent, approval, approval.args)
 
 
 # ── the state that a node sees ────────────────────────────────────────────────────────────────────
