@@ -70,17 +70,68 @@ async def langgraph(port: int, tokens: int) -> None:
     expect(frames, b"event: messages\n", b"event: values\n")
 
 
+async def protocol(port: int, tokens: int) -> None:
+    """A run that is started and followed over a WebSocket, by LangGraph's thread protocol."""
+    uri = f"ws://127.0.0.1:{port}/threads/{uuid4()}/stream/events"
+    channels = {"channels": ["lifecycle", "messages", "values", "input"]}
+    start = {"assistant_id": AGENT, "input": counting_to(tokens)}
+    commands = (("subscription.subscribe", channels), ("run.start", start))
+    async with connect(uri, proxy=None) as socket:
+        for number, (method, params) in enumerate(commands, start=1):
+            await socket.send(json.dumps({"id": number, "method": method, "params": params}))
+        async for message in socket:
+            if '"method":"lifecycle"' in message and '"completed"' in message:
+                return
+    raise ValueError(f"The run was not completed: {message!r}.")
+
+
+async def agui(port: int, tokens: int) -> None:
+    """A run of AG-UI's HttpAgent."""
+    message = {"id": str(uuid4()), "role": "user", "content": str(tokens)}
+    body = {
+        "threadId": str(uuid4()),
+        "runId": str(uuid4()),
+        "messages": [message],
+        "state": {},
+        "tools": [],
+        "context": [],
+        "forwardedProps": {},
+    }
+    frames = await asked(port, f"/agui/{AGENT}", json.dumps(body).encode())
+    expect(frames, b'"TEXT_MESSAGE_CONTENT"', b'"RUN_FINISHED"')
+
+
+async def ai_sdk(port: int, tokens: int) -> None:
+    """A message in a chat of the AI SDK."""
+    parts = [{"type": "text", "text": str(tokens)}]
+    message = {"id": str(uuid4()), "role": "user", "parts": parts}
+    body = {"id": str(uuid4()), "messages": [message], "trigger": "submit-message"}
+    frames = await asked(port, "/api/chat", json.dumps(body).encode())
+    expect(frames, b'"text-delta"', b"data: [DONE]\n\n")
+
+
 async def turn(port: int, thread_id: str, tokens: int, *modes: str) -> bytes:
     """The frames of a turn on the thread in LangGraph's stream modes."""
+    path = f"/threads/{thread_id}/runs/stream"
+    frames = await asked(port, path, turn_body(tokens, *modes))
+    expect(frames, b"event: end\n")
+    return frames
+
+
+def turn_body(tokens: int, *modes: str) -> bytes:
+    """The body that asks for a turn."""
     body = {
         "assistant_id": AGENT,
-        "input": {"messages": [{"role": "user", "content": str(tokens)}]},
+        "input": counting_to(tokens),
         "stream_mode": modes,
         "if_not_exists": "create",
     }
-    frames = await asked(port, f"/threads/{thread_id}/runs/stream", json.dumps(body).encode())
-    expect(frames, b"event: end\n")
-    return frames
+    return json.dumps(body).encode()
+
+
+def counting_to(tokens: int) -> dict[str, Any]:
+    """The input of a run that makes so many tokens."""
+    return {"messages": [{"role": "user", "content": str(tokens)}]}
 
 
 AGENT = "counting"
@@ -93,6 +144,9 @@ CLIENTS: dict[str, Client] = {
     "tasks": tasks,
     "query": query,
     "langgraph": langgraph,
+    "protocol": protocol,
+    "agui": agui,
+    "ai-sdk": ai_sdk,
 }
 
 

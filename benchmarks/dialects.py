@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.client import TIMEOUT_SECONDS
-from benchmarks.dialect_client import CLIENTS, asked, turn
+from benchmarks.dialect_client import CLIENTS, asked, request, turn, turn_body
 from benchmarks.server import Shape, served
 from benchmarks.sizes import sized
 
@@ -107,26 +107,45 @@ WORDS = 20
 """The tokens of a turn's answer."""
 
 READ_MS = 25.0
+MOST_BYTES = 1 << 26
 
 
-def reads(port: int, thread_id: str) -> dict[str, Callable[[], Awaitable[bytes]]]:
-    """The ways in which LangGraph's clients read a thread."""
+def reads(port: int, thread_id: str) -> dict[str, Callable[[], Awaitable[float]]]:
+    """The ways in which LangGraph's clients read a thread, each with the seconds that it takes."""
     path = f"/threads/{thread_id}"
     return {
-        "values": lambda: asked(port, path),
-        "state": lambda: asked(port, f"{path}/state"),
-        "history, 10 states": lambda: asked(port, f"{path}/history", b'{"limit": 10}'),
+        "values": lambda: until_read(port, path),
+        "values, first frame of a run": lambda: until_first_values(port, thread_id),
+        "state": lambda: until_read(port, f"{path}/state"),
+        "history, 10 states": lambda: until_read(port, f"{path}/history", b'{"limit": 10}'),
     }
 
 
-async def waited(read: Callable[[], Awaitable[bytes]]) -> float:
-    """The median of the milliseconds until the last byte."""
-    times = []
-    for _ in range(READS):
-        begun = time.perf_counter()
-        await read()
-        times.append((time.perf_counter() - begun) * 1000)
-    return statistics.median(times)
+async def until_read(port: int, path: str, body: bytes | None = None) -> float:
+    """The seconds until the last byte of an answer."""
+    begun = time.perf_counter()
+    await asked(port, path, body)
+    return time.perf_counter() - begun
+
+
+async def until_first_values(port: int, thread_id: str) -> float:
+    """The seconds from the request for a run until its stream has shown the state that it found."""
+    body = turn_body(1, "values")
+    begun = time.perf_counter()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=MOST_BYTES)
+    writer.write(request(f"/threads/{thread_id}/runs/stream", body))
+    await reader.readuntil(b"event: values\n")
+    await reader.readuntil(b"\n\n")
+    seconds = time.perf_counter() - begun
+    # The next one begins when this run has ended.
+    await reader.read()
+    writer.close()
+    return seconds
+
+
+async def waited(read: Callable[[], Awaitable[float]]) -> float:
+    """The median in milliseconds."""
+    return statistics.median([await read() for _ in range(READS)]) * 1000
 
 
 async def long_thread(port: int) -> Table:

@@ -26,7 +26,7 @@ from assent.api.schemas import Body, Name, ThreadId
 from assent.api.streams.encoder import sse
 from assent.api.streams.sse import EventStream
 from assent.api.streams.states import with_state_at_rest
-from assent.api.views import state_json
+from assent.api.views import state_json, values_json
 from assent.approvals.decide import Verdict
 from assent.approvals.idempotency import Key, stored_outcome
 from assent.core.access import Right
@@ -270,8 +270,8 @@ class Asking:
         thread = await runs.thread(run.thread_id)
 
         async def load(event: Checkpoint) -> JsonObject | None:
-            snapshot = await runs.state_behind(thread, event)
-            return None if snapshot is None else {"values": state_json(snapshot.values)}
+            snapshot = await runs.state_behind(thread, event, is_shown=True)
+            return None if snapshot is None else {"values": values_json(snapshot.values)}
 
         return EventStream(
             self.request,

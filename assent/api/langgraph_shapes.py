@@ -26,7 +26,7 @@ from assent.api.schemas import (
     Name,
     ThreadId,
 )
-from assent.api.views import approval_view, pick, state_json
+from assent.api.views import approval_view, pick, state_json, values_json
 from assent.approvals.idempotency import Key
 from assent.approvals.people import People
 from assent.core.approval import Approval
@@ -431,7 +431,7 @@ def thread_view(
         "metadata": shown_metadata(thread),
         "status": thread.status,
         "config": {"configurable": {}},
-        "values": state_json(state.values) if state else None,
+        "values": values_json(state.values) if state else None,
         "interrupts": {task["id"]: task["interrupts"] for task in asking if task["interrupts"]},
         "error": content.error,
         "approvals": [approval_view(each, people) for each in content.approvals],
@@ -447,7 +447,7 @@ def state_view(
     people: People = People(),
     *,
     asked: Sequence[Approval] = (),
-    values_json: Callable[[Any], Json] = state_json,
+    values_json: Callable[[Any], Json] = values_json,
 ) -> JsonObject:
     """A state of a thread, with the approvals that it waits for. `interrupts` are the questions
     that a graph asked with `interrupt()`, and one for whatever else is `asked` in this state."""

@@ -18,7 +18,7 @@ from assent.api.paths import url
 from assent.api.streams.encoder import named_sse
 from assent.api.streams.sse import BARE_BEGIN, EventStream, WhenGone
 from assent.api.streams.states import with_states
-from assent.api.views import state_json
+from assent.api.views import state_json, values_json
 from assent.core.events import Checkpoint, RunResumed
 from assent.core.json import Json, JsonObject, encode_json
 from assent.core.rows import CancelMode, Run, RunStatus, Thread, ThreadStatus
@@ -48,7 +48,7 @@ def run_stream(
     """What is followed as Server-Sent Events, behind the position that the reader has come to."""
 
     async def load(event: Checkpoint) -> JsonObject | None:
-        snapshot = await runs.state_behind(thread, event)
+        snapshot = await runs.state_behind(thread, event, is_shown=True)
         return None if snapshot is None else await view(snapshot)
 
     async def load_before(event: RunResumed) -> JsonObject | None:
@@ -125,8 +125,8 @@ def _error(name: str, message: str) -> JsonObject:
 async def values_after(runs: Runs, run: Run) -> Json:
     """The values of the run's thread, with what the run still waits for."""
     thread = await runs.thread(run.thread_id)
-    state = await readable_state(runs, thread)
-    values = state_json(state.values) if state is not None else {}
+    state = await readable_state(runs, thread, is_shown=True)
+    values = values_json(state.values) if state is not None else {}
     if thread.status is not ThreadStatus.INTERRUPTED or thread.run_id != run.run_id:
         return values
     pending = await runs.approvals.pending(thread)

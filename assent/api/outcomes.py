@@ -185,12 +185,14 @@ class RunResult:
     error: Mapping[str, Json] | None
 
 
-async def readable_state(runs: Runs, thread: Thread) -> StateSnapshot | None:
-    """The thread's state. Only its agent can read it, so it is None if the server does not have
-    that any more."""
+async def readable_state(
+    runs: Runs, thread: Thread, *, is_shown: bool = False
+) -> StateSnapshot | None:
+    """The thread's state, as `Runs.state` returns it. Only its agent can read it, so it is None if
+    the server does not have that any more."""
     # A thread without an agent is read as the first one's.
     is_readable = (thread.agent or next(iter(runs.agents), "")) in runs.agents
-    return await runs.state(thread) if is_readable else None
+    return await runs.state(thread, is_shown=is_shown) if is_readable else None
 
 
 async def result_of(runs: Runs, run: Run) -> RunResult:

@@ -103,7 +103,7 @@ def followed(runs: Runs, thread: Thread, following: Following, dialect: ThreadPr
 
     async def load(event: Checkpoint) -> JsonObject | None:
         try:
-            snapshot = await runs.state_behind(thread, event)
+            snapshot = await runs.state_behind(thread, event, is_shown=True)
         except NotFound:
             # This server does not have its agent, so nobody can read its states.
             return None

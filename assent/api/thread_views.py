@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from fastapi import Response
 from langgraph.types import StateSnapshot
@@ -34,16 +34,24 @@ async def _content(runs: Runs, thread: Thread) -> Content:
     failed = None
     if thread.status is ThreadStatus.ERROR and thread.run_id is not None:
         failed = await runs.storage.run(thread.run_id)
-    return Content(
-        state=await readable_state(runs, thread),
-        approvals=await runs.approvals.pending(thread),
-        error=failed.error if failed else None,
-    )
+    approvals = await runs.approvals.pending(thread)
+    # It is shown as it is now, so nothing else is awaited.
+    state = await readable_state(runs, thread, is_shown=True)
+    return Content(state=state, approvals=approvals, error=failed.error if failed else None)
 
 
-async def at_checkpoint_view(runs: Runs, thread: Thread, state: StateSnapshot) -> JsonObject:
-    """A state of the thread. The one at which it waits has what it asks among its interrupts."""
+async def state_at(
+    runs: Runs,
+    thread: Thread,
+    checkpoint_id: str | None,
+    *,
+    ns: Sequence[str] = (),
+    subgraphs: bool = False,
+) -> JsonObject:
+    """The thread's state at a checkpoint, or that of its subgraph. The one at which it waits has
+    what it asks among its interrupts. Raises `NotFound` for an unknown checkpoint."""
     pending = await runs.approvals.pending(thread)
+    state = await runs.state(thread, checkpoint_id, ns=ns, subgraphs=subgraphs, is_shown=True)
     return state_view(state, asked=pending if _is_head(thread, state) else ())
 
 

@@ -14,11 +14,12 @@ from assent.approvals.people import People
 from assent.core.approval import Approval, Outcome
 from assent.core.audit import Actor
 from assent.core.grant import Grant
-from assent.core.json import Json, JsonObject, encode_json, valid_text
+from assent.core.json import Json, JsonObject, valid_text
 from assent.core.rows import UNFINISHED, Run, Schedule
 from assent.core.run_input import AFTER_ITS_END, GIVEN
+from assent.core.shown import BLOCK, EMPTY, Shown
 from assent.core.text import warnings
-from assent.graph.stream.jsonable import event_json
+from assent.graph.stream.jsonable import encoded_message, event_json
 from assent.runs.approvals import Approvals
 
 _APPROVAL_FIELDS = (
@@ -149,7 +150,7 @@ def state_json(value: Any) -> Json:
 
 class SharedJson:
     """Values of states as JSON. A message that several states have is encoded once: all states of a
-    thread's history share most of theirs."""
+    thread's history share most of theirs, and so do those that are `Shown` one after the other."""
 
     def __init__(self) -> None:
         # By the id of the message, which is kept so that the id stays its own.
@@ -157,13 +158,43 @@ class SharedJson:
 
     def __call__(self, values: Any) -> Json:
         if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
-            return state_json(values)
+            return self._value(values)
         return {valid_text(name): self._value(value) for name, value in values.items()}
 
     def _value(self, value: Any) -> Json:
+        if isinstance(value, Shown):
+            return _shown(value)
         if not isinstance(value, list) or not all(isinstance(each, BaseMessage) for each in value):
             return state_json(value)
-        new = [message for message in value if id(message) not in self._encoded]
-        for message, shown in zip(new, state_json(new), strict=True):
-            self._encoded[id(message)] = message, Raw(encode_json(shown))
-        return [self._encoded[id(message)][1] for message in value]
+        return [self._message(each) for each in value]
+
+    def _message(self, message: BaseMessage) -> Raw:
+        found = self._encoded.get(id(message))
+        if found is None:
+            found = self._encoded[id(message)] = message, Raw(_message_json(message))
+        return found[1]
+
+
+def values_json(values: Any) -> Json:
+    """The values of one state as JSON. Its lists of messages are encoded already."""
+    return SharedJson()(values)
+
+
+def _shown(messages: Shown) -> list[Raw]:
+    """The messages, each block of them as if it were one item: what is between its items is what
+    is between those of a list."""
+    items = []
+    for number, start in enumerate(range(0, len(messages), BLOCK)):
+        count = min(len(messages) - start, BLOCK)
+        if number == len(messages.made):
+            messages.made.append(EMPTY)
+        known = messages.made[number]
+        fresh = messages[start + len(known.ends) : start + count]
+        if fresh:
+            known = messages.made[number] = known.with_more(list(map(_message_json, fresh)))
+        items.append(Raw(known.first(count)))
+    return items
+
+
+def _message_json(message: BaseMessage) -> bytes:
+    return encoded_message(message, unknown=str)

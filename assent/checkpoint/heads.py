@@ -10,9 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from assent.checkpoint.extents import Extents, is_beginning
 from assent.checkpoint.fingerprints import Hashes
 from assent.checkpoint.values import Encoded, Key, Refs
 from assent.core.remembered import Remembered
+from assent.core.shown import Blocks
 
 MAX_KEYS = 10_000
 MAX_CHECKPOINTS = 4_096
@@ -39,20 +41,24 @@ class Listing:
     """A list in the file, as objects that others may hold too.
 
     `digest` and `hashes` are those of the list and of its items when it was stored, `hashes` None
-    for plain values; `size` is in bytes of the file.
+    for plain values; `size` is in bytes of the file. `made` is the JSON of those that were
+    shown (`core/shown.py:Shown`).
     """
 
     k: int
+    extents: Extents
     items: list[Any]
     digest: bytes | None
     hashes: Hashes
     size: int
+    made: Blocks
 
     @property
     def memory(self) -> int:
         """The bytes that it takes in memory, roughly."""
         each = PLAIN_BYTES if self.hashes is None else OBJECT_BYTES
-        return self.size + OBJECT_BYTES + each * len(self.items)
+        # The JSON is about as large as what is in the file.
+        return 2 * self.size + OBJECT_BYTES + each * len(self.items)
 
 
 class Heads:
@@ -70,6 +76,13 @@ class Heads:
 
     def key(self, thread_id: str, ns: str) -> Key | None:
         return self.keys.get((thread_id, ns))
+
+    def list_with(self, k: int, extents: Extents) -> Listing | None:
+        """The list of the namespace with these extents, or else one that begins with them."""
+        if (listing := self.lists.get(extents)) is not None:
+            return listing
+        longer = (each for each in self.lists.owned(k) if is_beginning(extents, each.extents))
+        return next(longer, None)
 
     def put_key(self, key: Key) -> None:
         self.keys.put((key.thread_id, key.ns), key)

@@ -29,6 +29,7 @@ from assent.checkpoint.fingerprints import Fingerprints, Hashes
 from assent.checkpoint.heads import Listing, Stored
 from assent.checkpoint.values import Blob, Encoded, Key, Refs
 from assent.core.remembered import Remembered
+from assent.core.shown import first_blocks
 
 SMALL = 128
 """A value of up to this many bytes is kept in the checkpoint itself."""
@@ -182,7 +183,13 @@ class Plan:
             size += old.size
         self.refs[channel] = extents
         self.lists[channel] = Listing(
-            k=self.key.k, items=items, digest=digest, hashes=hashes, size=size
+            k=self.key.k,
+            extents=extents,
+            items=items,
+            digest=digest,
+            hashes=hashes,
+            size=size,
+            made=first_blocks(old.made, change.kept) if old else [],
         )
 
     def _compare(

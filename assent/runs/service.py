@@ -881,16 +881,20 @@ class Runs:
         *,
         ns: Sequence[str] = (),
         subgraphs: bool = False,
+        is_shown: bool = False,
     ) -> StateSnapshot:
         """The thread's state at its head, or at a checkpoint; with those of its `subgraphs`, or
-        that of the subgraph with this `ns`. Raises `NotFound` for an unknown one."""
+        that of the subgraph with this `ns`. One that `is_shown` is looked at before anything else
+        is awaited, and not changed. Raises `NotFound` for an unknown one."""
         if ns:
             config = thread_config(thread.thread_id, checkpoint_id, ns)
             if await saver_of(self._agent(thread)).aget_tuple(config) is None:
                 raise NotFound(
                     f"The thread '{thread.thread_id}' has no such checkpoint of '{'|'.join(ns)}'."
                 )
-        snapshot = await self._snapshot(thread, checkpoint_id, ns=ns, subgraphs=subgraphs)
+        snapshot = await self._snapshot(
+            thread, checkpoint_id, ns=ns, subgraphs=subgraphs, is_shown=is_shown
+        )
         if snapshot is None:
             raise NotFound(f"The thread '{thread.thread_id}' has no checkpoint '{checkpoint_id}'.")
         return snapshot
@@ -902,17 +906,21 @@ class Runs:
         *,
         ns: Sequence[str] = (),
         subgraphs: bool = False,
+        is_shown: bool = False,
     ) -> StateSnapshot | None:
-        config = thread_config(thread.thread_id, checkpoint_id, ns)
+        config = thread_config(thread.thread_id, checkpoint_id, ns, is_shown=is_shown)
         snapshot = await read_state(self._agent(thread), config, subgraphs=subgraphs)
         # For a checkpoint that does not exist, LangGraph gives an empty state.
         exists = checkpoint_id is None or snapshot.metadata is not None
         return snapshot if exists else None
 
-    async def state_behind(self, thread: Thread, event: Checkpoint) -> StateSnapshot | None:
+    async def state_behind(
+        self, thread: Thread, event: Checkpoint, *, is_shown: bool = False
+    ) -> StateSnapshot | None:
         """The state of the graph, or of its subgraph, that the event tells of; None if it was
-        removed."""
-        config = thread_config(thread.thread_id, event.checkpoint_id, event.ns)
+        removed. One that `is_shown` is looked at before anything else is awaited, and not
+        changed."""
+        config = thread_config(thread.thread_id, event.checkpoint_id, event.ns, is_shown=is_shown)
         snapshot = await read_state(self._agent(thread), config)
         return snapshot if snapshot.metadata is not None else None
 
@@ -964,11 +972,12 @@ class Runs:
         limit: int | None = None,
         before: str | None = None,
         metadata: Mapping[str, Json] | None = None,
+        is_shown: bool = False,
     ) -> AsyncIterator[StateSnapshot]:
         """The thread's states, newest first, or those of them that have this `metadata`; `before`
-        is a checkpoint id. Each is read when it is asked for. Raises `NotFound` for an unknown
-        one."""
-        config = thread_config(thread.thread_id)
+        is a checkpoint id. Each is read when it is asked for; one that `is_shown` is looked at
+        before anything else is awaited, and not changed. Raises `NotFound` for an unknown id."""
+        config = thread_config(thread.thread_id, is_shown=is_shown)
         if before:
             await self.state(thread, before)
         cursor = thread_config(thread.thread_id, before) if before else None

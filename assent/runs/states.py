@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import StateSnapshot
 
 from assent.core.rows import Run
+from assent.core.shown import SHOWN_KEY
 
 REQUESTED_BY = "assent_requested_by"
 """The metadata key for a run's requesters, as JSON: LangGraph stores no list there."""
 
 
 def thread_config(
-    thread_id: str, checkpoint_id: str | None = None, ns: Sequence[str] = ()
+    thread_id: str,
+    checkpoint_id: str | None = None,
+    ns: Sequence[str] = (),
+    *,
+    is_shown: bool = False,
 ) -> RunnableConfig:
-    """The thread's head, or one of its checkpoints; with `ns` those of a subgraph."""
-    configurable = {"thread_id": thread_id}
+    """The thread's head, or one of its checkpoints; with `ns` those of a subgraph. If the state
+    `is_shown`, its lists are like `core/shown.py:Shown`."""
+    configurable: dict[str, Any] = {"thread_id": thread_id}
+    if is_shown:
+        configurable[SHOWN_KEY] = True
     if checkpoint_id:
         configurable["checkpoint_id"] = checkpoint_id
     if ns:

@@ -23,7 +23,7 @@ from assent.api.outcomes import after_start, carried_out
 from assent.api.responses import Filling, json_response
 from assent.api.routing import router_of
 from assent.api.shapes.threads import FoundThread, PrunedThreads, StateView, ThreadView
-from assent.api.thread_views import at_checkpoint_view, whole_thread_view
+from assent.api.thread_views import state_at, whole_thread_view
 from assent.core.access import Right
 from assent.runs.searching import count_threads, found_threads
 
@@ -99,5 +99,5 @@ async def get_state_at_checkpoint(
     """The thread's state at a checkpoint, or that of one of its subgraphs."""
     thread = await runs.thread(id)
     place = body.checkpoint
-    state = await runs.state(thread, place.checkpoint_id, ns=place.ns, subgraphs=body.subgraphs)
-    return json_response(await at_checkpoint_view(runs, thread, state))
+    view = await state_at(runs, thread, place.checkpoint_id, ns=place.ns, subgraphs=body.subgraphs)
+    return json_response(view)

@@ -47,7 +47,7 @@ from assent.api.shapes.runs import CancelledRuns
 from assent.api.shapes.threads import StateView, ThreadsPage, ThreadView, WrittenState
 from assent.api.streams.reading import events_response
 from assent.api.streams.transport import Transport
-from assent.api.thread_views import at_checkpoint_view, history_response, whole_thread_view
+from assent.api.thread_views import history_response, state_at, whole_thread_view
 from assent.approvals.decide import Verdict
 from assent.core.access import Right
 from assent.core.audit import Actor
@@ -144,10 +144,10 @@ async def get_state(
     """The state at the thread's head, or at a checkpoint. With `subgraphs`, tasks have the states
     of the graphs that they are."""
     thread = await runs.thread(id)
-    state = await runs.state(thread, checkpoint_id, subgraphs=subgraphs)
     if checkpoint_id:
-        return json_response(await at_checkpoint_view(runs, thread, state))
+        return json_response(await state_at(runs, thread, checkpoint_id, subgraphs=subgraphs))
     pending = await runs.approvals.pending(thread)
+    state = await runs.state(thread, subgraphs=subgraphs, is_shown=True)
     return json_response(state_view(state, pending, runs.approvals.people))
 
 
@@ -208,8 +208,7 @@ async def get_state_at(
 ) -> Response:
     """The thread's state at a checkpoint."""
     thread = await runs.thread(id)
-    state = await runs.state(thread, checkpoint_id, subgraphs=subgraphs)
-    return json_response(await at_checkpoint_view(runs, thread, state))
+    return json_response(await state_at(runs, thread, checkpoint_id, subgraphs=subgraphs))
 
 
 @router.get("/threads/{id}/history")
@@ -225,7 +224,7 @@ async def get_history(
     """The states that the thread has been in, newest first; `before` is a checkpoint id. A page
     ends behind 4 MiB: then `X-Pagination-Next` is what to go on `before`."""
     thread = await runs.thread(id)
-    states = await runs.history(thread, limit=limit, before=before)
+    states = await runs.history(thread, limit=limit, before=before, is_shown=True)
     return await history_response(runs, thread, states)
 
 
@@ -240,7 +239,11 @@ async def search_history(
     body = body or HistoryRequest()
     thread = await runs.thread(id)
     states = await runs.history(
-        thread, limit=body.limit, before=body.before_id, metadata=body.metadata
+        thread,
+        limit=body.limit,
+        before=body.before_id,
+        metadata=body.metadata,
+        is_shown=True,
     )
     return await history_response(runs, thread, states)
 

