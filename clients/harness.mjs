@@ -55,7 +55,7 @@ export async function page(name, changes = []) {
   let code = [...text.matchAll(/^```javascript\n(.*?)^```$/gms)].map((found) => found[1]).join("\n");
   for (const [words, others] of [["http://127.0.0.1:8000", url], ...changes]) {
     if (!code.includes(words)) throw new Error(`The page ${name} does not say: ${words}`);
-    code = code.replace(words, others);
+    code = code.replaceAll(words, others);
   }
   // It stands where it finds its packages.
   const file = new URL(`./node_modules/.${name}-${process.pid}-${++pages}.mjs`, import.meta.url);

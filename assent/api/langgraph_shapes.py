@@ -232,7 +232,9 @@ class ThreadRunRequest(GraphInput, PlacedBody):
     }
 
     assistant_id: Name = Field(description="The agent's name, or the `assistant_id` of its threads")
-    command: RunCommand | None = None
+    command: RunCommand | None = Field(
+        default=None, description="With one, the `input` is not read, as LangGraph's server does"
+    )
     metadata: Metadata = Field(default_factory=dict)
     multitask_strategy: OnBusy = Field(
         default="enqueue", description="What `on_busy` is in POST /agent/runs"
@@ -275,10 +277,9 @@ class ThreadRunRequest(GraphInput, PlacedBody):
         return self
 
     @model_validator(mode="after")
-    def _decides_or_says_something(self) -> ThreadRunRequest:
-        # Clients that send only a command give it an empty input.
-        if self.command is not None and (self.input not in (None, {}) or self.after_seconds):
-            raise ValueError("a 'command' decides, now: leave out 'input' and 'after_seconds'")
+    def _decides_now(self) -> ThreadRunRequest:
+        if self.command is not None and self.after_seconds:
+            raise ValueError("a 'command' decides, now: leave out 'after_seconds'")
         return self
 
     def agent_among(self, agents: Collection[str]) -> str:

@@ -21,7 +21,7 @@ from assent.core.assistants import assistant_id_of
 from tests.support.sdk import check_state, fields
 from tests.support.server import Api, Server, expect, problem
 
-AGENTS = ("agent", "chat_agent", "foreign")
+AGENTS = ("agent", "chat_agent", "foreign", "asking")
 
 RUN_FIELDS = {*fields(schema.Run), "kwargs"}
 
@@ -431,7 +431,7 @@ async def test_a_run_is_delayed(sdk: LangGraphClient, api: Api, thread: str) -> 
 
 REFUSED_RUNS: list[tuple[dict[str, Any], str]] = [
     ({"message": "tell 1"}, "'message' is not supported here. Send it to POST /agent/runs."),
-    ({"command": {"resume": "yes"}}, "a 'command' decides, now"),
+    ({"command": {"resume": "yes"}, "after_seconds": 5}, "a 'command' decides, now"),
     ({"command": {}, "input": None}, "'command.resume'"),
     ({"command": {"resume": 1, "goto": "tools"}, "input": None}, "'goto' is not supported here"),
     ({"command": {"goto": ["tools"]}, "input": None}, "'goto' is not supported here"),
@@ -473,6 +473,52 @@ async def test_a_command_decides_what_the_thread_waits_for(
     again = {"assistant_id": "agent", "command": {"resume": {"type": "reject"}}}
     await problem(await api.http.post(f"/threads/{thread}/runs", json=again), 409)
     assert len(server.traces(f"pay {amount}")) == 1
+
+
+async def test_words_beside_a_command_are_not_read(
+    sdk: LangGraphClient, api: Api, server: Server, thread: str, amount: int
+) -> None:
+    await api.paused(f"pay {amount}", thread_id=thread)
+    # CopilotKit sends all that it shows with a decision, and answers that it made up.
+    state = await sdk.threads.get_state(thread)
+    call = state["values"]["messages"][-1]["tool_calls"][0]
+    made_up = {"type": "tool", "tool_call_id": call["id"], "content": "true"}
+    said = [*state["values"]["messages"], made_up, {"role": "user", "content": "pay 1"}]
+    run = await sdk.runs.create(
+        thread, "agent", input={"messages": said}, command={"resume": {"type": "reject"}}
+    )
+    await api.ended(run["run_id"])
+    kinds = [each["type"] for each in (await sdk.threads.get_state(thread))["values"]["messages"]]
+    assert kinds == ["human", "ai", "tool", "ai"]
+    assert server.traces(f"pay {amount}") == []
+
+
+async def test_agui_s_agent_for_langgraph_answers_several_questions_and_cancels(
+    sdk: LangGraphClient, api: Api, server: Server, thread: str, amount: int
+) -> None:
+    await api.paused(f"pay {amount}; pay {amount + 1}", thread_id=thread)
+    ((asked,),) = (await sdk.threads.get(thread))["interrupts"].values()
+    answer = {"__agui_cancelled__": True, "interrupt_id": asked["id"]}
+    run = await sdk.runs.create(thread, "agent", command={"resume": answer})
+    await api.ended(run["run_id"])
+    assert (await sdk.threads.get(thread))["status"] == "idle"
+    assert server.traces(f"pay {amount}") + server.traces(f"pay {amount + 1}") == []
+
+    other = f"{thread}-other"
+    await api.paused("Which?; When?", thread_id=other, agent="asking")
+    asked_of = (await sdk.threads.get(other))["interrupts"]
+    ids = {each["value"]["question"]: each["id"] for (each,) in asked_of.values()}
+    answers = {
+        ids["Which?"]: {"status": "resolved", "payload": "This one"},
+        ids["When?"]: {"status": "resolved", "payload": "Now"},
+    }
+    resume = {"__agui_resume_map__": answers}
+    for unclear in ({}, {ids["Which?"]: "This one"}):
+        body = {"assistant_id": "asking", "command": {"resume": {"__agui_resume_map__": unclear}}}
+        await problem(await api.http.post(f"/threads/{other}/runs", json=body), 422)
+    values = await sdk.runs.wait(other, "asking", command={"resume": resume})
+    told = {each["content"] for each in values["messages"][1:]}
+    assert told == {"Answers: ['This one']", "Answers: ['Now']"}
 
 
 async def test_a_run_is_streamed_decided_and_streamed_on(

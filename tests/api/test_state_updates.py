@@ -104,6 +104,16 @@ async def test_the_audit_chain_says_who_wrote(server: Server, api: Api, thread: 
     assert len(record["digest"]) == 64
 
 
+async def test_what_no_input_has_is_left_out(api: Api, thread: str) -> None:
+    """Clients write back what they were shown of a state, with fields of their own."""
+    await api.stream("tell 1", thread_id=thread)
+    values = {"messages": "Hello.", "decisions": {"c": {"type": "approve"}}, "copilotkit": {}}
+    await write(api, thread, values=values)
+    state = await api.get(f"/threads/{thread}/state")
+    assert state["values"]["messages"][-1]["content"] == "Hello."
+    assert not state["values"].get("decisions") and "copilotkit" not in state["values"]
+
+
 # ── what is refused ───────────────────────────────────────────────────────────────────────────────
 
 

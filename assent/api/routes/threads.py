@@ -160,12 +160,17 @@ async def write_state(
 ) -> Response:
     """Write to the thread's state. What that then waits for is asked, also if it was approved
     before. On a paused thread, only dropping what it waits for is possible."""
+    thread = await runs.thread(id)
     if body.drops:
-        await _drop_pause(runs, await runs.thread(id), by)
+        await _drop_pause(runs, thread, by)
         return await _written_response(runs, id)
+    values = body.values or {}
+    if thread.agent is not None and thread.agent in runs.agents:
+        # Clients of LangGraph write what they have of a state, with fields of their own.
+        values = runs.shape_of(thread.agent).known(values)
     started = await runs.update_state(
         id,
-        body.values or {},
+        values,
         as_node=body.as_node,
         checkpoint_id=body.place,
         by=by,

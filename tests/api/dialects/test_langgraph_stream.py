@@ -27,6 +27,7 @@ from assent.core.events import (
     Token,
     ToolCall,
     ToolCallDelta,
+    ToolEnd,
     encode,
 )
 from assent.storage.base import LogEntry
@@ -211,6 +212,36 @@ def test_the_end_is_said_but_not_where_the_server_stops() -> None:
         ("error", {"error": "UserInterrupt", "message": "The run was cancelled."})
     ]
     assert frames(stream, Done(**RUN)) == []
+
+
+def test_a_model_s_event_comes_before_the_piece_of_its_message() -> None:
+    # Clients that take both, such as CopilotKit's, take the words of whichever comes first.
+    stream = Stream(["events", "messages-tuple"])
+    told = frames(
+        stream,
+        LlmStart(message_id="m", **AT),
+        Token(message_id="m", content="Hel", **AT),
+        Token(message_id="m", content="lo", **AT),
+        LlmEnd(message_id="m", **AT),
+    )
+    pieces = [name for name, _ in told[1:]]
+    assert pieces == ["events", "messages"] * 2 + ["events", "events", "messages"]
+    words = [data["data"]["chunk"]["content"] for name, data in told[1:5] if name == "events"]
+    assert words == ["Hel", "lo"]
+
+
+def test_what_a_tool_returned_to_a_model_is_a_message() -> None:
+    stream = Stream(["events"])
+    answered = ToolEnd(tool="pay", tool_call_id="c", output="paid", **AT)
+    counted = ToolEnd(tool="pay", tool_call_id="d", output={"paid": 5}, **AT)
+    alone = ToolEnd(tool="pay", output={"paid": 5}, **AT)
+    told = [data["data"]["output"] for _, data in frames(stream, answered, counted, alone)]
+    message = {"type": "tool", "name": "pay", "tool_call_id": "c", "status": "success"}
+    assert told == [
+        {**message, "content": "paid"},
+        {**message, "tool_call_id": "d", "content": '{"paid":5}'},
+        {"paid": 5},
+    ]
 
 
 def test_whoever_comes_back_misses_nothing() -> None:

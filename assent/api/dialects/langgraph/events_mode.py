@@ -39,7 +39,7 @@ from assent.core.events import (
     ToolError,
     ToolStart,
 )
-from assent.core.json import Json, JsonObject
+from assent.core.json import Json, JsonObject, encode_json
 
 OF_MODEL = "lc_run--"
 """The beginning of the id that LangChain gives a message: the id of the model's call follows."""
@@ -227,7 +227,7 @@ class RunEvents:
     @told.register
     def _tool_end(self, event: ToolEnd) -> Iterator[JsonObject]:
         run_id = self._tool_run(event)
-        data = {"output": event.output, "input": self._inputs.pop(run_id, None)}
+        data = {"output": _tool_output(event), "input": self._inputs.pop(run_id, None)}
         yield self._within(event, "on_tool_end", event.tool, run_id, data)
 
     @told.register
@@ -267,3 +267,19 @@ class RunEvents:
 
 def _metadata(event: Event) -> JsonObject:
     return {"thread_id": event.thread_id, "run_id": event.run_id}
+
+
+def _tool_output(event: ToolEnd) -> Json:
+    """What the tool returned: a message, if a call of the model's was answered."""
+    if not event.tool_call_id:
+        return event.output
+    content = event.output
+    if not isinstance(content, str | list):
+        content = encode_json(content).decode()
+    return {
+        "content": content,
+        "type": "tool",
+        "name": event.tool,
+        "tool_call_id": event.tool_call_id,
+        "status": "success",
+    }

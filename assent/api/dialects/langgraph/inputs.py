@@ -49,6 +49,7 @@ def by_approval(pending: Sequence[Approval], answer: Json) -> Json:
     """The answer with the ids of approvals in place of that of the pause, which stands for those
     that no interrupt of the graph asks. Raises `InvalidDecision` for more or fewer decisions than
     there are of these."""
+    answer = _of_agui(pending, answer)
     if not isinstance(answer, dict):
         return answer
     decisions: JsonObject = {}
@@ -59,6 +60,30 @@ def by_approval(pending: Sequence[Approval], answer: Json) -> Json:
         else:
             decisions[key] = value
     return decisions
+
+
+def _of_agui(pending: Sequence[Approval], answer: Json) -> Json:
+    """The answer by the ids of interrupts, if AG-UI's agent for LangGraph has made it of several
+    answers, or of one interrupt that a person cancelled; any other answer as it is."""
+    match answer:
+        case {"__agui_cancelled__": True, "interrupt_id": str(interrupt_id)}:
+            return {interrupt_id: _rejections(pending, interrupt_id)}
+        case {"__agui_resume_map__": dict(answers)}:
+            return {
+                interrupt_id: _rejections(pending, interrupt_id)
+                if each.get("status") == "cancelled"
+                else each.get("payload")
+                for interrupt_id, each in answers.items()
+                if isinstance(each, dict)
+            }
+        case _:
+            return answer
+
+
+def _rejections(pending: Sequence[Approval], interrupt_id: str) -> list[Json]:
+    """A rejection of each approval that the interrupt asks for."""
+    asked = [each for each in pending if interrupt_id in (each.interrupt_id, pause_id(each.run_id))]
+    return [{"type": "reject"} for _ in asked]
 
 
 def _each(asked: Sequence[Approval], value: Json) -> JsonObject:

@@ -292,10 +292,19 @@ class _Run:
     def _told_of(self, event: Event, kind: str) -> Iterator[Told]:
         """What is told of the event, of this type, in all modes."""
         is_inside = isinstance(event, NodeEvent) and event.ns
+        # LangGraph tells of what a model says as an event first, and then as a piece of a message:
+        # clients that take both take the words of whichever comes first.
+        comes_first = isinstance(event, Token | Reasoning | ToolCallDelta | LlmEnd)
+        if comes_first:
+            yield from self._happened(event)
         if kind in self._types and (self._subgraphs or not is_inside):
             yield from self._told(event)
+        if not comes_first:
+            yield from self._happened(event)
+
+    def _happened(self, event: Event) -> Iterator[Told]:
+        """What is told of the event in the mode `events`: also of those of subgraphs."""
         if self._events is not None:
-            # LangChain's events are also those of subgraphs.
             for each in self._events.told(event):
                 yield "events", encode_json(each)
 
