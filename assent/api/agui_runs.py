@@ -39,6 +39,7 @@ from assent.core.errors import (
     Conflict,
     InvalidDecision,
     InvalidRequest,
+    NotFound,
     ThreadPaused,
 )
 from assent.core.events import Checkpoint
@@ -229,7 +230,11 @@ class Asking:
             return ThreadAnswer(answer_to(pending, body.answers())).choices(pending)
 
         verdict = Verdict(decisions=choices, by=self.by, key=self._key())
-        outcome = await runs.approvals.decide(body.thread_id, verdict)
+        try:
+            outcome = await runs.approvals.decide(body.thread_id, verdict)
+        except NotFound as error:
+            # The thread is there, and asks something else.
+            raise InvalidDecision(error.message) from error
         if outcome.run_id is None:
             return await self._looked(runs, await runs.thread(body.thread_id), conversation)
         return _Begun(runs, await runs.run(outcome.run_id), outcome.first_seq, kept)
