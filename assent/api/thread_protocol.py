@@ -13,9 +13,9 @@ from pydantic import Field, StrictInt, ValidationError
 from starlette.exceptions import HTTPException
 
 from assent.api.context import Served
-from assent.api.dialects.langgraph.channels import CHANNEL, Subscription
+from assent.api.dialects.langgraph.channels import CHANNEL, PLACES_OF_ENTRY, Subscription
 from assent.api.dialects.langgraph.protocol import ThreadProtocol
-from assent.api.dialects.positions import LAST_NUMBER, MOST_PARTS
+from assent.api.dialects.positions import LAST_NUMBER
 from assent.api.json_body import read_json_text
 from assent.api.langgraph_shapes import LangGraphBody, state_view
 from assent.api.problems import Asked, document
@@ -37,6 +37,12 @@ from assent.storage.base import Storage
 
 MOST_SUBSCRIPTIONS = 100
 
+MOST_NAMESPACES = 100
+"""The most namespaces of a request. What an entry tells is compared with those of all subscriptions
+of a socket."""
+
+Segment = Annotated[str, Field(max_length=1000)]
+
 Number = Annotated[StrictInt, Field(ge=0, le=LAST_NUMBER)]
 
 
@@ -46,9 +52,9 @@ class StreamRequest(LangGraphBody):
     channels: list[Annotated[str, Field(pattern=CHANNEL, max_length=200)]] = Field(
         min_length=1, max_length=100
     )
-    namespaces: list[list[str]] | None = Field(
+    namespaces: list[Annotated[list[Segment], Field(max_length=100)]] | None = Field(
         default=None,
-        max_length=1000,
+        max_length=MOST_NAMESPACES,
         description="Only of graphs whose paths begin with one of these, whose segments may be "
         "names of nodes",
     )
@@ -76,10 +82,10 @@ async def subscription_to(
     removed, or if there is no such number."""
     since = asked.since or 0
     try:
-        await check_readable(storage, thread_id, since // MOST_PARTS)
+        await check_readable(storage, thread_id, since // PLACES_OF_ENTRY)
     except Gone as error:
         raise Conflict(f"{error} Leave out 'since' for all that are left.") from error
-    states_after = await _states_after(storage, thread_id, since // MOST_PARTS)
+    states_after = await _states_after(storage, thread_id, since // PLACES_OF_ENTRY)
     return asked.subscription(id, after=since, states_after=states_after)
 
 

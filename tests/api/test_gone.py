@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+from assent.api.dialects.langgraph.channels import PLACES_OF_ENTRY
 from assent.api.dialects.positions import event_id
 from assent.client import Client
 from assent.client.calls import Transport
@@ -61,7 +62,7 @@ async def test_langgraphs_clients_are_told_by_a_409_which_they_do_not_ask_again_
         # Whoever has had the last of what was removed misses nothing.
         async with api.http.stream("GET", path, headers={"last-event-id": str(last)}) as response:
             await expect(response, 200)
-    body = {"channels": ["values"], "since": last * 4096}
+    body = {"channels": ["values"], "since": last * PLACES_OF_ENTRY}
     path = f"/threads/{thread}/stream/events"
     async with api.http.stream("POST", path, json=body) as response:
         await expect(response, 200)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from assent.api.dialects.langgraph.channels import CHANNELS
+from assent.api.dialects.langgraph.channels import CHANNELS, PLACES_OF_ENTRY
 from tests.support.secrets import bearer, keys_of
 from tests.support.server import (
     Api,
@@ -194,6 +194,9 @@ async def test_what_is_no_command_is_refused_and_the_socket_stays(
         await problem(await api.http.post(path, json=body), 422)
     for body in ({"channels": []}, {"channels": ["news"]}, {"channels": ["custom:"]}, {}):
         await problem(await api.http.post(f"/threads/{thread}/stream/events", json=body), 422)
+    for wide in ([["a"]] * 101, [["a"] * 101], [["a" * 1001]], [[1]]):
+        body = {"channels": ALL, "namespaces": wide}
+        await problem(await api.http.post(f"/threads/{thread}/stream/events", json=body), 422)
     everything = {"channels": ALL}
     await problem(await api.http.post(f"/threads/{thread}/stream/events", json=everything), 404)
 
@@ -269,7 +272,7 @@ async def test_a_socket_of_somebody_elses_thread_is_as_one_of_none(
         }
         for id, socket in sockets.items():
             await socket.done("subscription.subscribe", channels=ALL)
-            await socket.done("subscription.subscribe", channels=ALL, since=4096)
+            await socket.done("subscription.subscribe", channels=ALL, since=PLACES_OF_ENTRY)
             decision = {"interrupt_id": asked["approval_id"], "response": [{"type": "approve"}]}
             refused = await socket.ask("input.respond", **decision)
             assert refused["error"] == "no_such_run"

@@ -9,7 +9,7 @@ import pytest
 from msgspec import Raw
 
 from assent.api.dialects.base import STATE, StateEntry
-from assent.api.dialects.langgraph.channels import CHANNELS, PLACES, Subscription
+from assent.api.dialects.langgraph.channels import CHANNELS, PLACES, PLACES_OF_ENTRY, Subscription
 from assent.api.dialects.langgraph.protocol import CUT_OFF, ThreadProtocol
 from assent.core.events import (
     ApprovalEdited,
@@ -221,6 +221,21 @@ def test_a_state_is_told_where_it_is_new_and_a_checkpoint_in_any_case() -> None:
     assert told(entries) == [each for each in heard if each["method"] == "checkpoints"]
 
 
+def test_all_that_one_step_asks_and_says_is_told() -> None:
+    ids = [f"i{number}" for number in range(1000)]
+    said_at_once = [{"type": "ai", "id": id, "content": "Yes."} for id in ids]
+    events = [
+        StateUpdate(**AT, update={"messages": said_at_once}),
+        *(Interrupt(**AT, interrupt_id=id, value="Which?") for id in ids),
+        RunPaused(**RUN, approvals=()),
+    ]
+    heard = told(entries_of(*events))
+    assert [each["seq"] for each in heard] == sorted({each["seq"] for each in heard})
+    data = [each["params"]["data"] for each in heard]
+    assert [each["interrupt_id"] for each in data if "interrupt_id" in each] == ids
+    assert len([each for each in data if each.get("event") == "message-finish"]) == len(ids)
+
+
 def test_an_event_has_its_number_whatever_else_is_heard_and_was_removed() -> None:
     events = [*every_event(), *every_event("s"), RunStart(**RUN, agent="a"), Done(**RUN)]
     entries = entries_of(*events)
@@ -229,7 +244,7 @@ def test_an_event_has_its_number_whatever_else_is_heard_and_was_removed() -> Non
     for channel in CHANNELS:
         alone = {each["seq"]: each for each in told(entries, channels=[channel])}
         assert alone.items() <= whole.items()
-        assert {seq % 4096 for seq in alone} <= {*PLACES[channel]}
+        assert {seq % PLACES_OF_ENTRY for seq in alone} <= {*PLACES[channel]}
     for since in [0, *whole]:
         rest = told(entries, after=since)
         assert [each["seq"] for each in rest] == [seq for seq in whole if seq > since]

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from assent.api.dialects.positions import MOST_PARTS
+PLACES_OF_ENTRY: Final = 2**16
+"""The places that the events of one entry of a log share: a step may ask thousands of questions, or
+take over a long conversation. So the numbers of 10^11 entries are whole ones in JavaScript too."""
 
 Ns = tuple[str, ...]
 """The path of a graph within others: () is the thread's own."""
@@ -41,9 +43,9 @@ CHANNELS: Final[Mapping[str, Channel]] = {
     "custom": Channel(32, frozenset({"custom", "progress"})),
     "tools": Channel(40, _TOOLS),
     "messages": Channel(64, _MODELS | {"run_recovered", "state_update"}),
-    "input": Channel(3072, _STARTS | _ENDS | _APPROVALS),
+    "input": Channel(49_152, _STARTS | _ENDS | _APPROVALS),
     # Behind all else that an entry tells: with the end of a run, clients stop reading.
-    "lifecycle": Channel(3584, _STARTS | _ENDS | _NODES | {"approval_voted"}),
+    "lifecycle": Channel(57_344, _STARTS | _ENDS | _NODES | {"approval_voted"}),
 }
 """The channels by their names, in the order in which an entry tells of them."""
 
@@ -51,7 +53,7 @@ PLACES: Final[Mapping[str, range]] = {
     name: range(channel.first, end.first)
     for (name, channel), end in zip(
         CHANNELS.items(),
-        [*[*CHANNELS.values()][1:], Channel(MOST_PARTS, frozenset())],
+        [*[*CHANNELS.values()][1:], Channel(PLACES_OF_ENTRY, frozenset())],
         strict=True,
     )
 }

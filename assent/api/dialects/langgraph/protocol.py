@@ -1,10 +1,10 @@
 """LangGraph's thread protocol: what happens on a thread, in the channels that a client takes.
 
     event: lifecycle
-    data: {"type": "event", "event_id": "7680", "seq": 7680, "method": "lifecycle", "params":
+    data: {"type": "event", "event_id": "122880", "seq": 122880, "method": "lifecycle", "params":
         {"namespace": [], "timestamp": 1767225600000, "data": {"event": "running", …}}}
 
-The stream goes on from run to run. The number of an event is that of the log's entry times 4096,
+The stream goes on from run to run. The number of an event is that of the log's entry times 65,536,
 and its place among what the entry tells. Each channel has places of its own, so that the number is
 the same whatever else a client takes, and whatever has been removed from the log.
 """
@@ -30,9 +30,14 @@ from assent.api.dialects.blocks import (
     Opened,
     content_blocks,
 )
-from assent.api.dialects.langgraph.channels import PLACES, Ns, Subscription, types_of
+from assent.api.dialects.langgraph.channels import (
+    PLACES,
+    PLACES_OF_ENTRY,
+    Ns,
+    Subscription,
+    types_of,
+)
 from assent.api.dialects.messages import messages_in, usage_json
-from assent.api.dialects.positions import MOST_PARTS
 from assent.api.dialects.questions import pause_interrupt
 from assent.core.events import (
     ApprovalCancelled,
@@ -163,7 +168,7 @@ class _Thread:
             count = counts[each.channel]
             counts[each.channel] += 1
             if count < len(places):
-                seq = entry.seq * MOST_PARTS + places[count]
+                seq = entry.seq * PLACES_OF_ENTRY + places[count]
                 frames += self._taken(each, seq, timestamp)
         return frames
 
