@@ -59,7 +59,9 @@ def test_a_client(server: Server, file: Path) -> None:
 
 def test_the_page_on_langgraphs_sdks_runs(tmp_path: Path) -> None:
     page = REPOSITORY / "docs" / "how-to" / "use-from-langgraph-sdks.md"
-    (source,) = re.findall(r"^```javascript\n(.*?)^```$", page.read_text(), re.M | re.S)
+    # The second part goes on from the first.
+    parts = re.findall(r"^```javascript\n(.*?)^```$", page.read_text(), re.M | re.S)
+    source = "\n".join(parts)
     with serving(tmp_path) as server:
         done = subprocess.run(
             [node(), "--input-type=module", "--eval", source.replace(PRINTED, server.url)],
@@ -68,6 +70,7 @@ def test_the_page_on_langgraphs_sdks_runs(tmp_path: Path) -> None:
             text=True,
             check=True,
         )
-    asked, answer = done.stdout.splitlines()
+    asked, answer, *settings = done.stdout.splitlines()
     assert asked.startswith("May delete_records be called with")
     assert answer
+    assert settings == ["records 2"]

@@ -126,10 +126,11 @@ class _Begun(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asking:
-    """A request of somebody to an agent."""
+    """A request of somebody to an agent, which is named as clients of LangGraph name it: by its
+    name, or as an assistant."""
 
     request: Request
-    agent: str
+    assistant_id: str
     body: AgUiRequest
     by: Actor
     runs_by: RunsBy
@@ -166,7 +167,7 @@ class Asking:
 
     def _key(self) -> Key:
         """The key of the request: a client that sends the same run again gets the same one."""
-        path = f"/agui/{self.agent}"
+        path = f"/agui/{self.assistant_id}"
         digest = call_digest(path, self.body.model_dump(mode="json", by_alias=True))
         return Key.given(digest, self.by.owner, path, digest)
 
@@ -182,9 +183,10 @@ class Asking:
 
     async def _submitted(self, runs: Runs, conversation: Sequence[JsonObject]) -> _Begun | Response:
         body, key = self.body, self._key()
-        shape = runs.shape_of(self.agent)
         thread = await runs.storage.thread(body.thread_id)
-        values = await self._values(runs, thread)
+        agent = await self._agent(runs, thread)
+        shape = runs.shape_of(agent)
+        values = await self._values(runs, thread, agent)
         sent = sent_messages(conversation, _ids_in(values))
         outcome = await stored_outcome(runs.storage, key)
         if outcome is not None and outcome.run_id is not None:
@@ -204,11 +206,11 @@ class Asking:
         if not given:
             if thread is None:
                 raise no_thread(body.thread_id)
-            return await self._looked(runs, thread, conversation)
+            return await self._looked(runs, thread, agent, conversation)
         submission = Submission(
             given=RunInput(input=given),
             by=self.by,
-            agent=self.agent,
+            assistant_id=self.assistant_id,
             thread_id=body.thread_id,
             metadata=metadata_of(self.request),
             on_busy="enqueue",
@@ -221,10 +223,11 @@ class Asking:
 
     async def _decided(self, runs: Runs, conversation: Sequence[JsonObject]) -> _Begun | Response:
         body = self.body
-        runs.shape_of(self.agent)
         # Whoever only decides what others asked is shown none of their runs.
         thread = await runs.thread(body.thread_id)
-        kept = _kept(conversation, await self._values(runs, thread))
+        agent = await self._agent(runs, thread)
+        runs.shape_of(agent)
+        kept = _kept(conversation, await self._values(runs, thread, agent))
 
         def choices(pending: Sequence[Approval]) -> Sequence[Choice]:
             return ThreadAnswer(answer_to(pending, body.answers())).choices(pending)
@@ -236,27 +239,35 @@ class Asking:
             # The thread is there, and asks something else.
             raise InvalidDecision(error.message) from error
         if outcome.run_id is None:
-            return await self._looked(runs, await runs.thread(body.thread_id), conversation)
+            thread = await runs.thread(body.thread_id)
+            return await self._looked(runs, thread, agent, conversation)
         return _Begun(runs, await runs.run(outcome.run_id), outcome.first_seq, kept)
 
     # ── states ──
 
-    async def _values(self, runs: Runs, thread: Thread | None) -> Json:
+    async def _agent(self, runs: Runs, thread: Thread | None) -> str:
+        """The name of the agent that is asked, be there such a one or not. Whoever decides on
+        somebody else's thread may not see its assistant."""
+        if thread is not None and thread.assistant_id == self.assistant_id:
+            return thread.agent or self.assistant_id
+        return await runs.assistants.agent_of(self.assistant_id) or self.assistant_id
+
+    async def _values(self, runs: Runs, thread: Thread | None, agent: str) -> Json:
         if thread is None:
             return {}
-        if thread.agent is not None and thread.agent != self.agent:
+        if thread.agent is not None and thread.agent != agent:
             raise InvalidRequest(
-                f"The thread belongs to the agent '{thread.agent}', so '{self.agent}' cannot take "
+                f"The thread belongs to the agent '{thread.agent}', so '{agent}' cannot take "
                 "it. Start a new thread."
             )
         state = await readable_state(runs, thread)
         return state_json(state.values) if state is not None else {}
 
     async def _looked(
-        self, runs: Runs, thread: Thread, conversation: Sequence[JsonObject]
+        self, runs: Runs, thread: Thread, agent: str, conversation: Sequence[JsonObject]
     ) -> Response:
         """The thread as it is: nothing is done."""
-        values = await self._values(runs, thread)
+        values = await self._values(runs, thread, agent)
         asked = await runs.approvals.pending(thread)
         dialect = self._dialect(conversation)
         return _at_once(dialect.looked(values, asked, _kept(conversation, values)))

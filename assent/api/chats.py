@@ -22,7 +22,6 @@ from assent.approvals.decide import Verdict
 from assent.approvals.idempotency import Key
 from assent.core.access import Right
 from assent.core.approval import Approval, Choice
-from assent.core.assistants import assistant_id_of
 from assent.core.audit import Actor
 from assent.core.digest import call_digest
 from assent.core.errors import InvalidInput
@@ -128,10 +127,10 @@ async def _said(
     place = await _place_of(runs, thread, last["id"]) if thread and last["id"] in ids else None
     if place is None:
         new = [each for each in said if each["id"] not in ids] or [last]
-        submission = _submission(runs, body, agent, by, new)
+        submission = _submission(body, agent, by, new)
         return await _begun(runs, replace(submission, key=key))
     new = [] if body.trigger == "regenerate-message" else [last]
-    submission = _submission(runs, body, agent, by, new)
+    submission = _submission(body, agent, by, new)
     # The answer that it takes the place of may still be at work.
     return await _begun(
         runs, replace(submission, on_busy="interrupt", checkpoint_id=place, key=key)
@@ -139,17 +138,16 @@ async def _said(
 
 
 def _submission(
-    runs: Runs, body: ChatRequest, agent: str | None, by: Actor, said: Sequence[JsonObject]
+    body: ChatRequest, agent: str | None, by: Actor, said: Sequence[JsonObject]
 ) -> Submission:
     given: JsonObject = {"input": {MESSAGES: [*said]}} if said else {}
     config = body.config
     if config is not None:
         given["config"] = config.model_dump(exclude_unset=True, exclude={"recursion_limit"})
-    names = {assistant_id_of(name): name for name in runs.agents}
     return Submission(
         given=RunInput(context=body.context, **given),
         by=by,
-        agent=names.get(agent or "", agent),
+        assistant_id=agent,
         thread_id=body.id,
         metadata=body.metadata,
         # Whoever says something else does not want what waits for a word of theirs.

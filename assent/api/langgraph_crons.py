@@ -21,10 +21,10 @@ from assent.api.schemas import (
     check_no_limit,
     in_utc,
 )
-from assent.core.assistants import assistant_id_of
+from assent.core.assistants import assistant_id_of, assistant_in
 from assent.core.json import JsonObject, holds
 from assent.core.rows import Schedule
-from assent.core.run_input import GIVEN
+from assent.core.run_input import GIVEN, SENT
 from assent.runs.schedules import Plan
 
 
@@ -43,11 +43,6 @@ OnCompleted = Literal["keep", "delete"]
 KEPT = "Threads are kept here, and ASSENT_THREADS_TTL removes those that nobody uses: send 'keep'."
 
 _THEIR_NAMES = {"schedule": "cron", "end_time": "ends_at", "multitask_strategy": "on_busy"}
-
-
-def agent_of(agents: Collection[str], assistant_id: str) -> str:
-    """The name of the agent with this `assistant_id`, or the name that this is."""
-    return next((each for each in agents if assistant_id_of(each) == assistant_id), assistant_id)
 
 
 class CronBody(GraphInput, LangGraphBody):
@@ -77,17 +72,22 @@ class CronRequest(CronBody):
     """Input for an agent at the times of a cron expression."""
 
     schedule: Cron
-    assistant_id: Name = Field(description="The agent's name, or its `assistant_id`")
+    assistant_id: Name = Field(
+        description="The agent's name, its id as an assistant, or that of an assistant which was "
+        "created: the cron keeps what that sets now"
+    )
     metadata: Metadata = Field(default_factory=dict)
     timezone: Zone = "UTC"
     end_time: End | None = None
     enabled: StrictBool = True
     multitask_strategy: ScheduleOnBusy = "enqueue"
 
-    def plan(self, agents: Collection[str], thread_id: str | None) -> Plan:
+    def plan(self, thread_id: str | None) -> Plan:
         """The plan for the schedule."""
-        agent = agent_of(agents, self.assistant_id)
-        return Plan(given=self.given(), agent=agent, thread_id=thread_id, **self.plan_fields())
+        fields = self.plan_fields()
+        return Plan(
+            given=self.given(), assistant_id=self.assistant_id, thread_id=thread_id, **fields
+        )
 
 
 class CronChange(CronBody):
@@ -146,9 +146,11 @@ class CronCountRequest(LangGraphBody):
 
     def takes(self, agents: Collection[str], schedule: Schedule) -> bool:
         """True if the schedule is one of them."""
-        agent = self.assistant_id and agent_of(agents, self.assistant_id)
+        asked = self.assistant_id
+        if asked is not None and asked in agents:
+            asked = assistant_id_of(asked)
         return (
-            agent in (None, schedule.agent)
+            asked in (None, _assistant_id(schedule))
             and self.thread_id in (None, schedule.thread_id)
             and holds(schedule.metadata, self.metadata or {})
         )
@@ -177,8 +179,8 @@ class CronSearchRequest(CronCountRequest, SearchBody):
 def cron_view(schedule: Schedule) -> JsonObject:
     """A schedule in LangGraph's words."""
     given: Mapping[str, object] = schedule.input
-    payload = {name: given[name] for name in GIVEN if name in given and name != "user"}
-    assistant_id = assistant_id_of(schedule.agent)
+    payload = {name: given[name] for name in SENT if name in given}
+    assistant_id = _assistant_id(schedule)
     return {
         "cron_id": schedule.schedule_id,
         "assistant_id": assistant_id,
@@ -195,3 +197,8 @@ def cron_view(schedule: Schedule) -> JsonObject:
         "metadata": schedule.metadata,
         "enabled": schedule.enabled,
     }
+
+
+def _assistant_id(schedule: Schedule) -> str:
+    """The id of the assistant that the schedule was made with, which may be the agent itself."""
+    return assistant_in(schedule.input) or assistant_id_of(schedule.agent)

@@ -105,7 +105,7 @@ async def _passed(runs: Runs, thread: Thread | None, body: ThreadRunRequest) -> 
     if thread.status is not ThreadStatus.INTERRUPTED or thread.run_id is None:
         return []
     agent = runs.agents.get(thread.agent or "")
-    if agent is None or body.agent_among(runs.agents) != thread.agent:
+    if agent is None or await runs.assistants.agent_of(body.assistant_id) != thread.agent:
         return []
     pending = await runs.approvals.pending(thread)
     if len(pending) != len(thread.pending):
@@ -161,7 +161,7 @@ async def _submitted(
     at_head = thread is not None and place is not None and await _is_head(runs, thread, place)
     if at_head and body.input is not None:
         place = None
-    submission = submission_of(
+    submission = await submission_of(
         runs,
         body,
         by,
@@ -176,7 +176,7 @@ async def _submitted(
     return Begun(runs, started.run, started.first_seq)
 
 
-def submission_of(
+async def submission_of(
     runs: Runs,
     body: ThreadRunRequest,
     by: Actor,
@@ -187,11 +187,13 @@ def submission_of(
     due_at: datetime | None = None,
     key: Key | None = None,
 ) -> Submission:
-    """The submission of the body's input by the actor; to go on from the `place`, a checkpoint. As
-    LangGraph does, it leaves out what the graph does not know: clients send the same to any."""
+    """The submission of the body's input by the actor, with what its assistant sets; to go on from
+    the `place`, a checkpoint. As LangGraph does, it leaves out what the graph does not know:
+    clients send the same to any."""
     submission = body.submission(
-        by, thread_id, runs.agents, place=place, if_paused=if_paused, due_at=due_at, key=key
+        by, thread_id, place=place, if_paused=if_paused, due_at=due_at, key=key
     )
+    submission = await runs.assistants.applied(submission)
     agent, given = submission.agent or "", submission.given
     if agent not in runs.agents or not given.has_input:
         return submission

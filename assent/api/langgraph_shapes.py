@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -30,7 +30,7 @@ from assent.api.views import approval_view, pick, state_json, values_json
 from assent.approvals.idempotency import Key
 from assent.approvals.people import People
 from assent.core.approval import Approval
-from assent.core.assistants import assistant_id_of
+from assent.core.assistants import assistant_id_of, assistant_in
 from assent.core.audit import Actor
 from assent.core.json import Json, JsonObject
 from assent.core.rows import Run, RunStatus, Thread
@@ -231,7 +231,10 @@ class ThreadRunRequest(GraphInput, PlacedBody):
         "on_completion": "Threads are kept until they are removed.",
     }
 
-    assistant_id: Name = Field(description="The agent's name, or the `assistant_id` of its threads")
+    assistant_id: Name = Field(
+        description="The agent's name, its id as an assistant, or that of an assistant which was "
+        "created"
+    )
     command: RunCommand | None = Field(
         default=None, description="With one, the `input` is not read, as LangGraph's server does"
     )
@@ -282,11 +285,6 @@ class ThreadRunRequest(GraphInput, PlacedBody):
             raise ValueError("a 'command' decides, now: leave out 'after_seconds'")
         return self
 
-    def agent_among(self, agents: Collection[str]) -> str:
-        """The name of the agent that is asked, which is one of these if there is such a one."""
-        names = {assistant_id_of(agent): agent for agent in agents}
-        return names.get(self.assistant_id, self.assistant_id)
-
     def given_at(self, place: str | None) -> RunInput:
         """The run's input. With a place to go on from, null is none."""
         fields = self.fields_given()
@@ -300,19 +298,17 @@ class ThreadRunRequest(GraphInput, PlacedBody):
         self,
         by: Actor,
         thread_id: str,
-        agents: Collection[str],
         *,
         place: str | None = None,
         if_paused: IfPaused = "refuse",
         due_at: datetime | None = None,
         key: Key | None = None,
     ) -> Submission:
-        """The submission of this input by the actor, to one of the server's agents; to go on from
-        the `place`, a checkpoint."""
+        """The submission of this input by the actor; to go on from the `place`, a checkpoint."""
         return Submission(
             given=self.given_at(place),
             by=by,
-            agent=self.agent_among(agents),
+            assistant_id=self.assistant_id,
             thread_id=thread_id,
             metadata=self.metadata,
             on_busy=self.multitask_strategy,
@@ -532,7 +528,7 @@ def langgraph_run_view(run: Run) -> JsonObject:
     given = ("message", "input", "context", "config")
     return {
         **pick(run, ("run_id", "thread_id", "created_at", "metadata")),
-        "assistant_id": assistant_id_of(run.agent),
+        "assistant_id": assistant_in(run.input) or assistant_id_of(run.agent),
         "updated_at": run.ended_at or run.started_at or run.created_at,
         "status": _STATUSES[run.status],
         "kwargs": {name: run.input[name] for name in given if name in run.input},

@@ -16,7 +16,7 @@ from assent.core.audit import Actor
 from assent.core.grant import Grant
 from assent.core.json import Json, JsonObject, valid_text
 from assent.core.rows import UNFINISHED, Run, Schedule
-from assent.core.run_input import AFTER_ITS_END, GIVEN
+from assent.core.run_input import AFTER_ITS_END, SENT
 from assent.core.shown import BLOCK, EMPTY, Shown
 from assent.core.text import warnings
 from assent.graph.stream.jsonable import encoded_message, event_json
@@ -44,7 +44,7 @@ _SCHEDULE_FIELDS = (
     *("last_error", "ends_at"),
 )
 
-_GIVEN = tuple(name for name in GIVEN if name not in ("user", *AFTER_ITS_END))
+_GIVEN = tuple(name for name in SENT if name not in AFTER_ITS_END)
 
 
 def approval_view(approval: Approval, people: People) -> JsonObject:

@@ -1,8 +1,11 @@
-"""Metadata: what clients keep with a thread, a run or a schedule."""
+"""Metadata: what clients keep with a thread, a run, a schedule or an assistant."""
 
 from __future__ import annotations
 
-from assent.core.json import Json
+from collections.abc import Mapping
+
+from assent.core.errors import InvalidRequest
+from assent.core.json import Json, encode_json
 
 MAX_METADATA_FIELDS = 1000
 """The most fields of metadata, at any depth: it is repeated with every thread, run and event that
@@ -34,3 +37,18 @@ def count_fields(metadata: Json) -> int:
         elif isinstance(value, list):
             values += value
     return count
+
+
+def check_metadata(what: str, metadata: Mapping[str, Json]) -> None:
+    """Raise `InvalidRequest` if this, which is put together of several parts, is too much for
+    `what` is to have it."""
+    if (count := count_fields(dict(metadata))) > MAX_METADATA_FIELDS:
+        raise InvalidRequest(
+            f"The {what}'s metadata would have {count:,} fields, and {MAX_METADATA_FIELDS:,} are "
+            "the most that it may have."
+        )
+    if (size := len(encode_json(metadata))) > MAX_METADATA_BYTES:
+        raise InvalidRequest(
+            f"The {what}'s metadata would have {size:,} bytes as JSON, and "
+            f"{MAX_METADATA_BYTES:,} are the most that it may have."
+        )

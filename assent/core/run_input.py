@@ -23,7 +23,9 @@ class RunInput(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
     `context` and `config` (`configurable`, `tags` and `metadata`) are what the graph is run with,
     and before and after the nodes of `interrupt_before` and `interrupt_after` it pauses. `user` is
     who asks, as the graph sees them. `model` and `instructions` are what a task has chosen of its
-    agent. The URL `webhook` is told of its end.
+    agent. The URL `webhook` is told of its end. `assistant` says whose settings are among the
+    context and the config: it has the `assistant_id`, the number of the `version`, and the
+    `recursion_limit` that this sets, if it does.
     """
 
     message: Message | None = None
@@ -36,6 +38,7 @@ class RunInput(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
     model: str | None = None
     instructions: str | None = None
     webhook: str | None = None
+    assistant: JsonObject | None = None
 
     @property
     def has_input(self) -> bool:
@@ -70,8 +73,11 @@ AFTER_ITS_END = ("webhook",)
 
 INHERITED = (
     *("context", "config", "interrupt_before", "interrupt_after", "user"),
-    *("model", "instructions", "webhook"),
+    *("model", "instructions", "webhook", "assistant"),
 )
+
+SENT = tuple(name for name in GIVEN if name not in ("user", "assistant"))
+"""The fields that clients send."""
 
 GIVEN_EXCERPTS = ("context", "configurable", "model", "instructions")
 """The fields of an approval's conversation that show what the run was given."""

@@ -72,6 +72,14 @@ class InputShape:
             if not self.is_gated:
                 raise self._has_no(next(name for name, value in chosen.items() if value))
 
+    def check_settings(self, context: JsonObject, config: JsonObject) -> None:
+        """Raise `InvalidInput` if no run of the graph may be given this. Of the context, fields
+        may be missing: a run has others."""
+        if context:
+            self._check_context(context, is_whole=False)
+        if config:
+            check_client_config(self.agent, config, self.configurable)
+
     # ── tasks ─────────────────────────────────────────────────────────────────────────────────────
 
     def task_input(
@@ -191,7 +199,7 @@ class InputShape:
 
     # ── what it is run with ───────────────────────────────────────────────────────────────────────
 
-    def _check_context(self, context: JsonObject | None) -> None:
+    def _check_context(self, context: JsonObject | None, *, is_whole: bool = True) -> None:
         fields, agent = self.context, self.agent
         if fields is None:
             if context:
@@ -208,12 +216,16 @@ class InputShape:
                 f"The context of the agent '{agent}' has no {_listed(unknown[:SHOWN_PROBLEMS])}. "
                 f"It has: {', '.join(sorted(fields.names or ()))}."
             )
-        if missing := fields.missing(given):
+        missing = fields.missing(given)
+        if missing and is_whole:
             raise InvalidInput(f"The agent '{agent}' needs a 'context' with {_listed(missing)}.")
+        if not is_whole:
+            fields = replace(fields, schema={**fields.schema, "required": []})
         problems = [f"'{at}': {why}." for at, why in fields.problems(given)]
         if problems:
             raise InvalidInput(f"In the context of the agent '{agent}', {' '.join(problems)}")
-        self._try_context(given)
+        if not missing:
+            self._try_context(given)
 
     def _try_context(self, context: JsonObject) -> None:
         """Make the context once: a validator may refuse what fits the schema."""

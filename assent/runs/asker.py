@@ -6,7 +6,7 @@ from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 
-from assent.core.assistants import assistant_id_of
+from assent.core.assistants import assistant_id_of, assistant_in
 from assent.core.audit import LOCAL
 from assent.core.rows import Run
 from assent.core.run_input import given_in
@@ -37,5 +37,5 @@ def add_asker(config: RunnableConfig, run: Run) -> None:
         langgraph_auth_user=asker(run),
         langgraph_auth_user_id=run.owner,
         graph_id=run.agent,
-        assistant_id=assistant_id_of(run.agent),
+        assistant_id=assistant_in(run.input) or assistant_id_of(run.agent),
     )

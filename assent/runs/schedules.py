@@ -41,6 +41,7 @@ from assent.core.errors import (
 from assent.core.json import Json
 from assent.core.rows import Run, RunStatus, Schedule, Thread, ThreadStatus, Timer
 from assent.core.run_input import GIVEN, RunInput, given_in, with_changes
+from assent.runs.assistants import MERGED, Assistants
 from assent.runs.transitions import OnBusy, Submission
 from assent.storage.base import Change, Storage
 
@@ -132,13 +133,15 @@ class Plan:
     Without a `thread_id` each run has a thread of its own. `on_busy` says what to do while another
     run is active on the thread, or waits for a person: `reject` skips the time, and `interrupt` and
     `rollback` stop an active run, but never one that waits for a person. No run is due after
-    `ends_at`.
+    `ends_at`. An `assistant_id` is in place of an agent: what that sets now is kept with the
+    schedule.
     """
 
     cron: str
     given: RunInput
     timezone: str = "UTC"
     agent: str | None = None
+    assistant_id: str | None = None
     thread_id: str | None = None
     on_busy: OnBusy = "enqueue"
     if_missed: IfMissed = "once"
@@ -280,8 +283,21 @@ def submission(
         due_at=due_at,
         metadata=plan.metadata,
         budget=plan.budget,
+        recursion_limit=(plan.given.assistant or {}).get("recursion_limit"),
         requested_by=each_once(schedule.requested_by, started_by),
         schedule_id=schedule.schedule_id,
+    )
+
+
+def _asked(plan: Plan, owner: Owner) -> Submission:
+    """The plan as a submission that is looked at, and not made."""
+    return Submission(
+        given=plan.given,
+        by=Actor(owner.name, tenant=owner.tenant),
+        agent=plan.agent,
+        assistant_id=plan.assistant_id,
+        thread_id=plan.thread_id,
+        metadata=plan.metadata,
     )
 
 
@@ -305,6 +321,7 @@ class Schedules:
         check_input: CheckInput,
         check_free: CheckFree,
         may_run: MayRun,
+        assistants: Assistants,
     ) -> None:
         self._storage = storage
         self._clock = clock
@@ -313,11 +330,14 @@ class Schedules:
         self._check_input = check_input
         self._check_free = check_free
         self._may_run = may_run
+        self._assistants = assistants
 
     async def create(self, plan: Plan, *, owner: Owner, known_to: Sequence[str] = ()) -> Schedule:
         """Create a schedule. Its runs can be traced to those who share the owner's secret, too.
         Raises `InvalidRequest`, or `NotFound` for an unknown agent."""
         now = self._clock.now()
+        asked = await self._assistants.applied(_asked(plan, owner))
+        plan = replace(plan, agent=asked.agent, given=asked.given, metadata=asked.metadata)
         agent = await self._agent(plan, owner)
         blank = Schedule(
             schedule_id=self._clock.new_id(),
@@ -328,7 +348,7 @@ class Schedules:
             timezone=plan.timezone,
             input={},
             created_at=now,
-            requested_by=each_once([owner.name], known_to),
+            requested_by=each_once([owner.name], known_to, asked.requested_by),
             enabled=plan.enabled,
         )
         schedule = apply_plan(blank, plan, agent, now)
@@ -368,9 +388,11 @@ class Schedules:
         while True:
             schedule = await self.schedule(schedule_id)
             plan = changed_plan(plan_of(schedule), changes)
+            given, authors = await self._assistants.again(plan.given, MERGED & changes.keys())
+            plan = replace(plan, given=given)
             agent = await self._agent(plan, owner_of(schedule))
             changed = apply_plan(schedule, plan, agent, self._clock.now())
-            requesters = each_once(schedule.requested_by, [by], known_to)
+            requesters = each_once(schedule.requested_by, [by], known_to, authors)
             changed = replace(changed, requested_by=requesters, version=schedule.version + 1)
             try:
                 await self._storage.commit(with_timer(changed, await self._timer(schedule_id)))
@@ -499,12 +521,7 @@ class Schedules:
 
     async def _agent(self, plan: Plan, owner: Owner) -> str:
         thread = await self._thread(plan.thread_id, owner) if plan.thread_id else None
-        asked = Submission(
-            given=plan.given,
-            by=Actor(owner.name, tenant=owner.tenant),
-            agent=plan.agent,
-            thread_id=plan.thread_id,
-        )
+        asked = _asked(plan, owner)
         agent = self._agent_for(asked, thread)
         await self._check_input(asked, agent)
         return agent

@@ -39,10 +39,12 @@ class ThreadSearch:
 
 
 def shown_metadata(thread: Thread) -> JsonObject:
-    """The metadata of a thread, with those by which LangGraph's clients find its agent."""
+    """The metadata of a thread, with those by which LangGraph's clients find its assistant."""
     agent = thread.agent
-    of_agent = {"graph_id": agent, "assistant_id": assistant_id_of(agent)} if agent else {}
-    return {**thread.metadata, **of_agent}
+    if agent is None:
+        return {**thread.metadata}
+    assistant_id = thread.assistant_id or assistant_id_of(agent)
+    return {**thread.metadata, "graph_id": agent, "assistant_id": assistant_id}
 
 
 async def found_threads(

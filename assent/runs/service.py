@@ -34,8 +34,8 @@ from assent.core.errors import (
 )
 from assent.core.events import Checkpoint, RunResumed
 from assent.core.events import decode as decode_event
-from assent.core.json import Json, JsonObject, encode_json
-from assent.core.metadata import MAX_METADATA_BYTES, MAX_METADATA_FIELDS, count_fields
+from assent.core.json import Json, JsonObject
+from assent.core.metadata import check_metadata
 from assent.core.rows import (
     ACTIVE,
     UNFINISHED,
@@ -58,6 +58,7 @@ from assent.graph.reading import read_state, sent_at
 from assent.graph.updating import check_may_go_on, node_to_write_as
 from assent.runs import transitions
 from assent.runs.approvals import Approvals
+from assent.runs.assistants import Assistants
 from assent.runs.distrust import distrust
 from assent.runs.engine import Engine
 from assent.runs.inputs import Shapes, check_given
@@ -170,7 +171,13 @@ class Runs:
             self._check_scheduled,
             self._check_not_hidden,
             self._may_run,
+            self.assistants,
         )
+
+    @property
+    def assistants(self) -> Assistants:
+        """The assistants that are seen."""
+        return Assistants(self.storage, self.clock, self._shapes, self._recursion)
 
     @property
     def uploads(self) -> Uploads:
@@ -208,6 +215,7 @@ class Runs:
         return await self._once(submission.key, lambda: self._submit(submission, extra))
 
     async def _submit(self, submission: Submission, extra: Extra | None) -> Started:
+        submission = await self.assistants.applied(submission)
         self._recursion.check_requested(submission.recursion_limit)
         while True:
             thread = await self._thread_of(submission)
@@ -523,16 +531,7 @@ class Runs:
             thread.check_trusted()
             merged = {**thread.metadata, **changes}
             metadata = {name: value for name, value in merged.items() if name not in removed}
-            if (count := count_fields(metadata)) > MAX_METADATA_FIELDS:
-                raise InvalidRequest(
-                    f"The thread's metadata would have {count:,} fields, and "
-                    f"{MAX_METADATA_FIELDS:,} are the most that it may have."
-                )
-            if (size := len(encode_json(metadata))) > MAX_METADATA_BYTES:
-                raise InvalidRequest(
-                    f"The thread's metadata would have {size:,} bytes as JSON, and "
-                    f"{MAX_METADATA_BYTES:,} are the most that it may have."
-                )
+            check_metadata("thread", metadata)
             changed = replace(thread, metadata=metadata, version=thread.version + 1)
             try:
                 await self.storage.commit(Change(rows=(changed,)))
@@ -734,7 +733,7 @@ class Runs:
         breakpoints than the run that asked was shown with."""
         if isinstance(given.message, list):
             check_blocks(given.message)
-        asked = structs.replace(given, user=None).inherited()
+        asked = structs.replace(given, user=None, assistant=None).inherited()
         if not asked or thread.run_id is None:
             return
         paused = given_in((await self.run(thread.run_id)).input).inherited()

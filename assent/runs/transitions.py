@@ -24,6 +24,7 @@ from assent.approvals.requesters import each_once
 from assent.approvals.rules import Cancel, advance
 from assent.core.access import Owner
 from assent.core.approval import Approval
+from assent.core.assistants import assistant_in
 from assent.core.audit import Actor
 from assent.core.events import Event, RunCancelled, RunRecovered, RunStart
 from assent.core.json import JsonObject
@@ -51,7 +52,9 @@ IfPaused = Literal["refuse", "reject", "wait", "cancel"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """New input for a thread. `thread_id` None makes a new one.
+    """New input for a thread. `thread_id` None makes a new one. An `assistant_id` is in place of an
+    agent: the name of one, its id as an assistant, or that of an `Assistant`, which has settings of
+    its own.
 
     `given` is empty only with a `checkpoint_id`, a state of the thread's past to go on from: then
     the graph goes on there by itself. `if_paused="reject"` rejects what is pending, for the message
@@ -68,6 +71,7 @@ class Submission:
     given: RunInput
     by: Actor
     agent: str | None = None
+    assistant_id: str | None = None
     thread_id: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     if_paused: IfPaused = "refuse"
@@ -167,7 +171,11 @@ def queued(
 ) -> tuple[Change, Thread]:
     """A new run that waits for its time, or behind others of its thread."""
     if thread is None:
-        made = replace(_thread_for(run, metadata, now), agent=run.agent)
+        made = replace(
+            _thread_for(run, metadata, now),
+            agent=run.agent,
+            assistant_id=assistant_in(run.input),
+        )
         return Change(rows=(made, run)), made
     return Change(rows=(run,), unchanged=(thread,)), thread
 
@@ -328,10 +336,13 @@ def run_start(run: Run, now: datetime) -> RunStart:
 
 
 def _taken_by(run: Run, thread: Thread, now: datetime) -> Thread:
+    # What is written to a state is written for whichever assistant the thread has.
+    keeps_assistant = "update" in run.input
     return replace(
         thread,
         status=ThreadStatus.BUSY,
         agent=run.agent,
+        assistant_id=thread.assistant_id if keeps_assistant else assistant_in(run.input),
         run_id=run.run_id,
         pending=(),
         requested_by=each_once(run.requested_by, thread.requested_by),

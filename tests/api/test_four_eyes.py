@@ -169,6 +169,7 @@ NO_WAY = {
             "POST /threads/count",
             "POST /assistants/search",
             "POST /assistants/count",
+            "POST /assistants/{assistant_id}/versions",
         ),
         "it reads",
     ),
@@ -194,6 +195,7 @@ NO_WAY = {
     "DELETE /grants/{id}": "consent has no words",
     "DELETE /schedules/{id}": "nothing is left",
     "DELETE /runs/crons/{cron_id}": "nothing is left",
+    "DELETE /assistants/{assistant_id}": "nothing is left",
     "POST /runs/crons/search": "it reads",
     "POST /runs/crons/count": "it reads",
     "POST /broadcast": "people read it, and the agent does not",
@@ -427,9 +429,9 @@ async def changed_when_a_schedule_runs(case: Case) -> None:
     await expect(await case.ann.http.delete(path), 204)
 
 
-async def _cron(case: Case, name: str, path: str, message: str) -> str:
+async def _cron(case: Case, name: str, path: str, message: str, assistant: str = "agent") -> str:
     given = {"messages": [{"role": "user", "content": message}]}
-    body = {"schedule": NEVER, "assistant_id": "agent", "input": given}
+    body = {"schedule": NEVER, "assistant_id": assistant, "input": given}
     cron = await case.post(name, path, 200, **body)
     return f"/schedules/{cron['cron_id']}/run"
 
@@ -455,6 +457,63 @@ async def changed_a_cron(case: Case) -> None:
     cron = f"/runs/crons/{path.split('/')[2]}"
     await expect(await case.bob.http.patch(cron, json={"input": given}), 200)
     case.thread = (await case.post("ann", path, 202))["thread_id"]
+
+
+async def _assistant(case: Case, name: str) -> str:
+    """The path of an assistant that this person makes for ann."""
+    made = await case.post(name, "/assistants", 200, graph_id="agent", metadata={"by": name})
+    return f"/assistants/{made['assistant_id']}"
+
+
+async def _begun_with(case: Case, assistant: str, path: str = "") -> None:
+    body = {
+        "assistant_id": assistant.removeprefix("/assistants/"),
+        "input": {"messages": case.slow},
+        "if_not_exists": "create",
+    }
+    run = await case.post("ann", path or f"/threads/{case.thread}/runs", 200, **body)
+    case.thread = run["thread_id"]
+    await case.ann.ended(run["run_id"])
+
+
+@way("POST /assistants")
+async def made_her_assistant(case: Case) -> None:
+    await _begun_with(case, await _assistant(case, "bob as ann"))
+
+
+@way("POST /assistants")
+async def made_the_assistant_of_her_stateless_run(case: Case) -> None:
+    await _begun_with(case, await _assistant(case, "bob as ann"), "/runs")
+
+
+@way("POST /assistants")
+async def made_the_assistant_of_her_cron(case: Case) -> None:
+    assistant = await _assistant(case, "bob as ann")
+    path = await _cron(case, "ann", "/runs/crons", case.slow, assistant.split("/")[2])
+    case.thread = (await case.post("ann", path, 202))["thread_id"]
+
+
+@way("PATCH /assistants/{assistant_id}")
+async def changed_her_assistant(case: Case) -> None:
+    assistant = await _assistant(case, "ann")
+    await expect(await case.bob.http.patch(assistant, json={"metadata": {"more": 1}}), 200)
+    await _begun_with(case, assistant)
+
+
+@way("PATCH /assistants/{assistant_id}")
+async def changed_what_the_version_that_she_went_back_to_was_made_of(case: Case) -> None:
+    assistant = await _assistant(case, "ann")
+    await expect(await case.bob.http.patch(assistant, json={"metadata": {"more": 1}}), 200)
+    await expect(await case.ann.http.patch(assistant, json={"name": "Hers"}), 200)
+    await case.post("ann", f"{assistant}/latest", 200, version=2)
+    await _begun_with(case, assistant)
+
+
+@way("POST /assistants/{assistant_id}/latest")
+async def chose_its_version(case: Case) -> None:
+    assistant = await _assistant(case, "ann")
+    await case.post("bob as ann", f"{assistant}/latest", 200, version=1)
+    await _begun_with(case, assistant)
 
 
 @way("POST /schedules/{id}/run")

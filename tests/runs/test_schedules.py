@@ -433,6 +433,7 @@ async def test_if_the_run_is_not_stored_the_time_is_still_to_come(house: House) 
             runs.check_input,
             nothing_hidden,
             anybody,
+            runs.assistants,
         )
         with pytest.raises(Unavailable):
             await broken.fire(timer)
@@ -797,6 +798,7 @@ async def test_a_change_of_what_it_says_takes_no_due_time_away(house: House) -> 
             runs.check_input,
             nothing_hidden,
             anybody,
+            runs.assistants,
         )
         changed = await schedules.change(made.schedule_id, {"message": "Other?"}, by="ann")
         assert changed.next_at == late.next_at

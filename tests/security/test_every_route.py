@@ -168,6 +168,7 @@ class Things:
     approval: str = ""
     file: str = ""
     schedule: str = ""
+    assistant: str = ""
     grant: str = ""
     task: str = ""
     notification: str = ""
@@ -182,6 +183,7 @@ class Things:
             Thing.APPROVAL: self.approval,
             Thing.FILE: self.file,
             Thing.SCHEDULE: self.schedule,
+            Thing.ASSISTANT: self.assistant,
             Thing.GRANT: self.grant,
             Thing.NOTIFICATION: self.notification,
             Thing.KEY: self.key,
@@ -193,7 +195,7 @@ class Things:
             "{checkpoint_id}": self.checkpoint,
             "{agent_id}": "agent",
             "{cron_id}": self.schedule,
-            "{assistant_id}": "agent",
+            "{assistant_id}": self.assistant,
             "{namespace}": "none",
             "{task_id}": self.task,
         }
@@ -209,6 +211,7 @@ class Things:
     def ids(self) -> list[str]:
         return [
             *(self.thread, self.run, self.checkpoint, self.approval, self.file, self.schedule),
+            self.assistant,
             *(self.grant, self.task, self.notification, self.key, self.owner),
         ]
 
@@ -222,6 +225,7 @@ NEVER = Things(
     approval="apr_never",
     file="f-never",
     schedule="s-never",
+    assistant="a-never",
     grant="g-never",
     task="k-never",
     notification="n-never",
@@ -276,6 +280,10 @@ BODIES: dict[tuple[str, str], Callable[[Things], Any]] = {
             "if_not_exists": "reject",
         },
     },
+    ("POST", "/assistants"): lambda of: {"graph_id": "agent"},
+    ("PATCH", "/assistants/{assistant_id}"): lambda of: {"name": "Hm."},
+    ("POST", "/assistants/{assistant_id}/versions"): lambda of: {},
+    ("POST", "/assistants/{assistant_id}/latest"): lambda of: {"version": 1},
     ("POST", "/assistants/search"): lambda of: {},
     ("POST", "/assistants/count"): lambda of: {},
     ("POST", "/threads/search"): lambda of: {},
@@ -358,6 +366,7 @@ QUERIES: dict[tuple[str, str], Callable[[Things], str]] = {
 """A right query for each route that needs one."""
 
 OF_NOBODY = {
+    "/assistants",
     "/runs/crons",
     "/runs",
     "/runs/stream",
@@ -449,6 +458,9 @@ class World:
         things.file = (await self.made(who, "/files", things.canary.encode()))["file_id"]
         schedule = {**LATER, "message": things.canary}
         things.schedule = (await self.made(who, "/schedules", schedule))["schedule_id"]
+        assistant = {"graph_id": "agent", "name": things.canary}
+        made = await self.made(who, "/assistants", assistant)
+        things.assistant = made["assistant_id"]
         things.grant = (await self.made(who, "/grants", a_grant(things.thread)))["grant_id"]
         task = {"description": things.canary}
         things.task = (await self.made(who, "/api/v1/agents/agent/tasks", task))["task_id"]

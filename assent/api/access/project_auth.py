@@ -294,10 +294,15 @@ def matching_of(request: Request) -> Matching | None:
     if found is None:
         return None
     resource, conditions = found
-    # The agents of a server have no metadata: of them a handler permits all, or refuses.
-    if resource == "crons":
-        return Matching(schedules=partial(matches, conditions))
-    return Matching(threads=partial(matches, conditions)) if resource == "threads" else None
+    match resource:
+        case "crons":
+            return Matching(schedules=partial(matches, conditions))
+        case "assistants":
+            # Agents themselves are no rows: of them a handler permits all, or refuses.
+            return Matching(assistants=partial(matches, conditions))
+        case "threads":
+            return Matching(threads=partial(matches, conditions))
+    return None
 
 
 def matches(conditions: Mapping[str, Json], metadata: Mapping[str, Json]) -> bool:

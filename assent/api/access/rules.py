@@ -32,6 +32,7 @@ class Thing(StrEnum):
     APPROVAL = "approval"
     FILE = "file"
     SCHEDULE = "schedule"
+    ASSISTANT = "assistant"
     ITEMS = "items"
     GRANT = "grant"
     NOTIFICATION = "notification"

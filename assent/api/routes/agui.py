@@ -31,5 +31,5 @@ async def run(
 
     The same request again gets the same run. A client that closes the connection stops its run.
     """
-    asking = Asking(request=request, agent=agent_id, body=body, by=by, runs_by=runs_by)
+    asking = Asking(request=request, assistant_id=agent_id, body=body, by=by, runs_by=runs_by)
     return await asking.response()

@@ -1,9 +1,9 @@
-"""Assistants, as LangGraph's clients ask for them: each agent is one."""
+"""Assistants, as LangGraph's clients ask for them: each agent is one, and others are agents with
+settings of their own."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Annotated
 
 from fastapi import Path, Query, Request, Response
 
@@ -11,6 +11,15 @@ from assent.api.access.rules import Thing, may
 from assent.api.answers import answers, refuses
 from assent.api.context import served
 from assent.api.deps import TheActor, TheRuns
+from assent.api.langgraph_assistants import (
+    AssistantChange,
+    AssistantRequest,
+    AssistantVersionSearch,
+    LatestRequest,
+    agent_view,
+    assistant_view,
+    version_view,
+)
 from assent.api.langgraph_searches import (
     AssistantCountRequest,
     AssistantSearchRequest,
@@ -19,59 +28,96 @@ from assent.api.langgraph_searches import (
 )
 from assent.api.responses import json_response
 from assent.api.routing import router_of
-from assent.api.shapes.assistants import AssistantView, DrawingView, FoundAssistant, SchemasView
+from assent.api.shapes.assistants import (
+    AssistantVersionView,
+    AssistantView,
+    DrawingView,
+    FoundAssistant,
+    SchemasView,
+)
 from assent.core.access import Right
-from assent.core.assistants import assistant_id_of
-from assent.core.errors import NotFound
+from assent.core.audit import Actor
+from assent.core.errors import Conflict, InvalidRequest, NotFound
 from assent.core.json import JsonObject
 from assent.graph.describing import check_depth, drawing_of, schemas_of, subgraphs_of
+from assent.runs.assistants import no_assistant
 from assent.runs.service import Runs
+from assent.storage.base import all_pages, all_rows
 
 router = router_of("assistants")
-
-SINCE: Final = datetime(1970, 1, 1, tzinfo=UTC)
-"""The time at which an agent is said to have been made: its code does not say."""
 
 AssistantPath = Annotated[str, Path(alias="assistant_id", min_length=1, max_length=200)]
 
 
+# ── reading ───────────────────────────────────────────────────────────────────────────────────────
+
+
 @router.post("/assistants/search")
-@may(Right.SELF, Thing.SERVER, langgraph=("assistants", "search"))
+@may(Right.READ, Thing.LIST, langgraph=("assistants", "search"))
 @answers(list[FoundAssistant])
 async def search_assistants(
     request: Request, runs: TheRuns, by: TheActor, body: AssistantSearchRequest | None = None
 ) -> Response:
-    """The agents that match. If there are more, the header `X-Pagination-Next` is the `offset` of
-    those."""
+    """The agents that match, and the assistants that were created. If there are more, the header
+    `X-Pagination-Next` is the `offset` of those."""
     body = body or AssistantSearchRequest()
-    views, headers = page_of(body.page(_views(request, runs)), body)
+    views, headers = page_of(body.page(await _views(request, runs)), body)
     return json_response([selected(each, body.select) for each in views], headers=headers)
 
 
 @router.post("/assistants/count")
-@may(Right.SELF, Thing.SERVER, langgraph=("assistants", "search"))
+@may(Right.READ, Thing.LIST, langgraph=("assistants", "search"))
 @answers(int, description="The number of assistants")
 async def count_assistants(
     request: Request, runs: TheRuns, by: TheActor, body: AssistantCountRequest | None = None
 ) -> Response:
-    """The number of agents that a search would find."""
+    """The number of assistants that a search would find."""
     body = body or AssistantCountRequest()
-    return json_response(sum(map(body.takes, _views(request, runs))))
+    return json_response(sum(map(body.takes, await _views(request, runs))))
 
 
 @router.get("/assistants/{assistant_id}")
-@may(Right.SELF, Thing.SERVER, langgraph=("assistants", "read"))
+@may(Right.READ, Thing.ASSISTANT, langgraph=("assistants", "read"))
 @answers(AssistantView)
 @refuses(404)
 async def get_assistant(
     assistant_id: AssistantPath, request: Request, runs: TheRuns, by: TheActor
 ) -> Response:
-    """An agent, by its name or its `assistant_id`."""
-    return json_response(_view(request, agent_named(runs, assistant_id)))
+    """An agent, by its name or its id as an assistant; or an assistant that was created."""
+    itself = runs.assistants.itself(assistant_id)
+    if itself is not None:
+        return json_response(agent_view(itself, served(request).descriptions))
+    return json_response(assistant_view(await runs.assistants.assistant(assistant_id)))
+
+
+@router.post("/assistants/{assistant_id}/versions")
+@may(Right.READ, Thing.ASSISTANT, langgraph=("assistants", "read"))
+@answers(list[AssistantVersionView])
+async def list_versions(
+    assistant_id: AssistantPath,
+    request: Request,
+    runs: TheRuns,
+    by: TheActor,
+    body: AssistantVersionSearch | None = None,
+) -> Response:
+    """The versions of an assistant; an agent itself has one. If there are more, the header
+    `X-Pagination-Next` is the `offset` of those."""
+    body = body or AssistantVersionSearch()
+    itself = runs.assistants.itself(assistant_id)
+    if itself is not None:
+        only = agent_view(itself, served(request).descriptions)
+        del only["updated_at"]
+        views = [only]
+    else:
+        found = await runs.assistants.assistant(assistant_id)
+        versions = await all_rows(runs.storage.assistant_versions, assistant_id=found.assistant_id)
+        views = [version_view(each) for each in versions]
+    page, headers = page_of(body.page(views), body)
+    return json_response(page, headers=headers)
 
 
 @router.get("/assistants/{assistant_id}/graph")
-@may(Right.SELF, Thing.SERVER, langgraph=("assistants", "read"))
+@may(Right.READ, Thing.ASSISTANT, langgraph=("assistants", "read"))
 @answers(DrawingView)
 @refuses(404)
 async def get_graph(
@@ -82,36 +128,36 @@ async def get_graph(
 ) -> Response:
     """The nodes and edges of the agent's graph; with `xray` those of its subgraphs too, down to
     that depth."""
-    agent = runs.agents[agent_named(runs, assistant_id)]
+    agent = runs.agents[await _agent(runs, assistant_id)]
     return json_response(await drawing_of(agent, check_depth(xray)))
 
 
 @router.get("/assistants/{assistant_id}/schemas")
-@may(Right.SELF, Thing.SERVER, langgraph=("assistants", "read"))
+@may(Right.READ, Thing.ASSISTANT, langgraph=("assistants", "read"))
 @answers(SchemasView)
 @refuses(404)
 async def get_schemas(assistant_id: AssistantPath, runs: TheRuns, by: TheActor) -> Response:
     """The JSON Schemas of what the agent takes, gives and remembers."""
-    name = agent_named(runs, assistant_id)
+    name = await _agent(runs, assistant_id)
     configurable = sorted(runs.shape_of(name).configurable)
     return json_response(schemas_of(runs.agents[name], name, configurable))
 
 
 @router.get("/assistants/{assistant_id}/subgraphs")
-@may(Right.SELF, Thing.SERVER, langgraph=("assistants", "read"))
+@may(Right.READ, Thing.ASSISTANT, langgraph=("assistants", "read"))
 @answers(dict[str, SchemasView], description="The schemas, by the names of the nodes")
 @refuses(404)
 async def get_subgraphs(
     assistant_id: AssistantPath, runs: TheRuns, by: TheActor, recurse: bool = False
 ) -> Response:
     """The JSON Schemas of the agent's subgraphs."""
-    name = agent_named(runs, assistant_id)
+    name = await _agent(runs, assistant_id)
     found = await subgraphs_of(runs.agents[name], name, namespace=None, recurse=recurse)
     return json_response(found)
 
 
 @router.get("/assistants/{assistant_id}/subgraphs/{namespace}")
-@may(Right.SELF, Thing.SERVER, langgraph=("assistants", "read"))
+@may(Right.READ, Thing.ASSISTANT, langgraph=("assistants", "read"))
 @answers(dict[str, SchemasView], description="The schemas, by the names of the nodes")
 @refuses(404)
 async def get_subgraph(
@@ -122,33 +168,114 @@ async def get_subgraph(
     recurse: bool = False,
 ) -> Response:
     """The JSON Schemas of the agent's subgraph with this name."""
-    name = agent_named(runs, assistant_id)
+    name = await _agent(runs, assistant_id)
     found = await subgraphs_of(runs.agents[name], name, namespace=namespace, recurse=recurse)
     return json_response(found)
 
 
-def agent_named(runs: Runs, assistant_id: str) -> str:
-    """The name of the agent with this name, or this `assistant_id`. Raises `NotFound`."""
-    for name in runs.agents:
-        if assistant_id in (name, assistant_id_of(name)):
-            return name
-    raise NotFound(f"There is no assistant '{assistant_id}'.")
+# ── changing ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _views(request: Request, runs: Runs) -> list[JsonObject]:
-    return [_view(request, name) for name in runs.agents]
+@router.post("/assistants")
+@may(Right.RUN, Thing.BODY, langgraph=("assistants", "create"))
+@answers(AssistantView)
+@refuses(404, 409)
+async def create_assistant(
+    body: AssistantRequest, request: Request, runs: TheRuns, by: TheActor
+) -> Response:
+    """An assistant: an agent with a config, a context and metadata of its own, which lie under
+    those of the runs that are begun with it. One that exists is a 409, or is returned as it is with
+    `"if_exists": "do_nothing"`."""
+    try:
+        made = await runs.assistants.create(body.begun(), by=by, assistant_id=body.id)
+    except Conflict:
+        if body.if_exists != "do_nothing" or body.id is None:
+            raise
+        return await get_assistant(body.id, request, runs, by)
+    return json_response(assistant_view(made))
 
 
-def _view(request: Request, name: str) -> JsonObject:
-    return {
-        "assistant_id": assistant_id_of(name),
-        "graph_id": name,
-        "name": name,
-        "description": served(request).descriptions.get(name),
-        "config": {},
-        "context": {},
-        "metadata": {"created_by": "system"},
-        "version": 1,
-        "created_at": SINCE,
-        "updated_at": SINCE,
-    }
+@router.patch("/assistants/{assistant_id}")
+@may(Right.RUN, Thing.ASSISTANT, langgraph=("assistants", "update"))
+@answers(AssistantView)
+@refuses(409)
+async def change_assistant(
+    assistant_id: AssistantPath, body: AssistantChange, runs: TheRuns, by: TheActor
+) -> Response:
+    """Change the settings that are sent, which makes the next version. What was begun with the
+    assistant keeps those that it has. An agent itself is a 409."""
+    changed = await runs.assistants.change(assistant_id, body.settings(), by=by)
+    return json_response(assistant_view(changed))
+
+
+@router.post("/assistants/{assistant_id}/latest")
+@may(Right.RUN, Thing.ASSISTANT, langgraph=("assistants", "update"))
+@answers(AssistantView)
+@refuses(409)
+async def set_latest_version(
+    assistant_id: AssistantPath, body: LatestRequest, runs: TheRuns, by: TheActor
+) -> Response:
+    """Give the assistant the settings of one of its versions. An agent itself is a 409."""
+    changed = await runs.assistants.go_back(assistant_id, body.version, by=by)
+    return json_response(assistant_view(changed))
+
+
+@router.delete("/assistants/{assistant_id}", status_code=204)
+@may(Right.STOP, Thing.ASSISTANT, langgraph=("assistants", "delete"))
+@answers(None, 204, description="It is gone")
+@refuses(409)
+async def delete_assistant(
+    assistant_id: AssistantPath,
+    request: Request,
+    runs: TheRuns,
+    by: TheActor,
+    delete_threads: Annotated[
+        bool,
+        Query(description="Delete the threads whose last run was begun with it, too"),
+    ] = False,
+) -> Response:
+    """Delete an assistant with its versions. Runs and crons that were begun with it keep what it
+    has set. If one of the threads to delete is busy, it is a 409, and nothing is deleted; so it is
+    for an agent itself."""
+    found = await runs.assistants.deletable(assistant_id)
+    if delete_threads:
+        if served(request).project_auth is not None:
+            raise InvalidRequest(
+                "The project's own rules would not be asked about the threads: delete those with "
+                "POST /threads/prune first, and then the assistant alone."
+            )
+        await _delete_threads(runs, found.assistant_id, by)
+    await runs.assistants.delete(found.assistant_id)
+    return Response(status_code=204)
+
+
+async def _delete_threads(runs: Runs, assistant_id: str, by: Actor) -> None:
+    ids = [
+        thread.thread_id
+        async for page in all_pages(runs.storage.threads)
+        for thread in page
+        if thread.assistant_id == assistant_id
+    ]
+    await runs.prune(ids, by, keep_latest=False)
+
+
+# ── finding ───────────────────────────────────────────────────────────────────────────────────────
+
+
+async def _agent(runs: Runs, assistant_id: str) -> str:
+    """The name of the agent behind the assistant. Raises `NotFound`."""
+    name = await runs.assistants.agent_of(assistant_id)
+    if name is None:
+        raise no_assistant(assistant_id)
+    if name not in runs.agents:
+        raise NotFound(
+            f"The assistant '{assistant_id}' is of the agent '{name}', which this server does not "
+            "have."
+        )
+    return name
+
+
+async def _views(request: Request, runs: Runs) -> list[JsonObject]:
+    descriptions = served(request).descriptions
+    itself = [agent_view(name, descriptions) for name in runs.agents]
+    return [*itself, *map(assistant_view, await all_rows(runs.storage.assistants))]

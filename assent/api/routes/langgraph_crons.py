@@ -30,7 +30,7 @@ router = router_of("schedules")
 @refuses(404, 409)
 async def create_cron(body: CronRequest, runs: TheRuns, by: TheActor) -> Response:
     """A schedule whose runs have a new thread each."""
-    plan = body.plan(runs.agents, None)
+    plan = body.plan(None)
     made = await runs.schedules.create(plan, owner=by.owner, known_to=by.known_to)
     return json_response(cron_view(made))
 
@@ -44,7 +44,7 @@ async def create_cron_on_thread(
 ) -> Response:
     """A schedule whose runs are on the thread."""
     await runs.thread(id)
-    plan = body.plan(runs.agents, id)
+    plan = body.plan(id)
     made = await runs.schedules.create(plan, owner=by.owner, known_to=by.known_to)
     return json_response(cron_view(made))
 

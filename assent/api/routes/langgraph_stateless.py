@@ -98,7 +98,7 @@ async def start_runs(
     """Start several runs, each on a new thread. If one of them is refused for what it asks, none is
     started; if the queue is full, those before it are."""
     for each in body:
-        submission = submission_of(runs, each, by, "")
+        submission = await submission_of(runs, each, by, "")
         await runs.check_input(submission, runs.agent_for(submission, None))
     begun = [await _begun(runs, each, by, None) for each in body]
     return json_response([langgraph_run_view(each.run) for each in begun])

@@ -23,6 +23,20 @@ class AssistantView(TypedDict):
     updated_at: Time
 
 
+class AssistantVersionView(TypedDict):
+    """A version of an assistant."""
+
+    assistant_id: str
+    graph_id: str
+    name: str
+    description: str | None
+    config: JsonObject
+    context: JsonObject
+    metadata: JsonObject
+    version: int
+    created_at: Time
+
+
 class FoundAssistant(TypedDict, total=False):
     """An assistant that was found, with the fields that were selected."""
 
