@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, NamedTuple
 
 from ag_ui.core import Context, Message, ResumeEntry, Tool
@@ -18,7 +20,7 @@ from assent.api.deps import RunsBy
 from assent.api.dialects.agui.inputs import graph_input
 from assent.api.dialects.agui.interrupts import Answered, answer_to
 from assent.api.dialects.agui.messages import ONLY_CLIENTS, agui_messages, sent_messages
-from assent.api.dialects.agui.stream import MESSAGES, TYPES, AgUi
+from assent.api.dialects.agui.stream import ENDS, MESSAGES, TYPES, AgUi
 from assent.api.dialects.base import Frame
 from assent.api.leaving import cancelling
 from assent.api.outcomes import readable_state, run_headers
@@ -44,9 +46,9 @@ from assent.core.errors import (
 )
 from assent.core.events import Checkpoint
 from assent.core.json import Json, JsonObject
-from assent.core.rows import UNFINISHED, Run, Thread
+from assent.core.rows import UNFINISHED, Run, RunStatus, Thread
 from assent.core.run_input import RunInput
-from assent.runs.follow import Following, first_of, follow_run, replay_run
+from assent.runs.follow import Following, Queued, first_of, follow_run, replay_run
 from assent.runs.service import Runs, no_thread
 from assent.runs.transitions import Submission
 
@@ -173,10 +175,7 @@ class Asking:
 
     def _sentence(self, error: AssentError) -> str:
         if isinstance(error, ThreadPaused):
-            return (
-                "The thread waits for decisions, so nothing was done. Answer every open interrupt "
-                "with 'resume'. A run without new messages shows them."
-            )
+            return ENDS["paused"]
         return error.message
 
     # ── a run ──
@@ -277,6 +276,9 @@ class Asking:
     async def _followed(self, begun: _Begun, dialect: AgUi) -> Response:
         runs, run, first_seq, _ = begun
         following = Following(runs.storage, run.thread_id, first_seq - 1, types=TYPES)
+        if run.status is RunStatus.PENDING:
+            # Whoever comes a moment later is refused: they are to decide first.
+            following = Queued(following, run.run_id, partial(self._undone, runs, run))
         if run.status in UNFINISHED:
             batches = follow_run(following, run.run_id)
         else:
@@ -298,6 +300,11 @@ class Asking:
             # AG-UI has no way to come back to a run.
             when_gone=cancelling(self.request, run, self.by),
         )
+
+    async def _undone(self, runs: Runs, run: Run) -> None:
+        """Undo that the run was asked for."""
+        with suppress(Conflict, NotFound):
+            await runs.cancel_run(run.run_id, self.by)
 
 
 def _kept(conversation: Sequence[JsonObject], values: Json) -> list[JsonObject]:

@@ -27,13 +27,14 @@ from assent.core.digest import call_digest
 from assent.core.errors import InvalidInput
 from assent.core.events import TERMINAL_TYPES, RunPaused, decode
 from assent.core.json import Json, JsonObject
-from assent.core.rows import UNFINISHED, Run, Thread, ThreadStatus
+from assent.core.rows import UNFINISHED, Run, RunStatus, Thread, ThreadStatus
 from assent.core.run_input import RunInput
 from assent.runs.follow import (
     EXECUTION_TYPES,
     Batches,
     Execution,
     Following,
+    Queued,
     first_of,
     follow_execution,
 )
@@ -271,7 +272,13 @@ async def turn_batches(turn: Turn) -> tuple[Following, Batches]:
     first = await first_of(storage, thread_id, found.root)
     types = Vercel.types | EXECUTION_TYPES
     following = Following(storage, thread_id, first - 1, types=types)
+    if turn.run.status is RunStatus.PENDING:
+        following = Queued(following, turn.run.run_id, _nothing)
     return following, _until_rest(following, found.root, turn.run.run_id, until)
+
+
+async def _nothing() -> None:
+    """What was said is said: it waits."""
 
 
 async def _until_rest(following: Following, root: str, run_id: str, until: int) -> Batches:

@@ -5,7 +5,7 @@ Every transport is this loop.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import aclosing, suppress
 from typing import Literal
 
@@ -19,7 +19,7 @@ from assent.core.events import (
     decode,
 )
 from assent.core.logs import named
-from assent.core.rows import UNFINISHED, Run
+from assent.core.rows import UNFINISHED, Run, ThreadStatus
 from assent.storage.base import Doorbell, LogEntry, Storage
 
 POLL_SECONDS = 5.0
@@ -46,8 +46,8 @@ class Following:
 
     `after` is the number of the last event that was read. With `types` only those events are given;
     they may be set while the log is followed, and hold from the next event on. `poll` is the
-    longest time between two looks at the log. `ended` says why it ended: it was stopped, or the
-    server is "stopping".
+    longest time between two looks at the log. `ended` says why it ended: it was stopped, the server
+    is "stopping", or the log is that of a run behind one that has "paused" (`Queued`).
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Following:
         self.after = after
         self.types = None if types is None else frozenset(types)
         self._poll = poll
-        self.ended: Literal["", "stopped", "stopping"] = ""
+        self.ended: Literal["", "stopped", "stopping", "paused"] = ""
         self._most_bytes = most_bytes
         # Looked up once, and not for each token: a storage may be wrapped several times.
         self._read_log = storage.read_log
@@ -154,6 +154,45 @@ class Following:
         if self.types is None:
             return entries
         return tuple(entry for entry in entries if entry.type in self.types)
+
+
+class Queued(Following):
+    """The log of a thread, for whoever has started the run `run_id` there and sees only that. Where
+    a run ahead of it pauses, nothing more comes for as long as nobody decides, and they would not
+    learn why: the log ends for them with "paused", after `when_paused`."""
+
+    def __init__(
+        self, following: Following, run_id: str, when_paused: Callable[[], Awaitable[None]]
+    ) -> None:
+        super().__init__(
+            following.storage, following.log_id, following.after, types=following.types
+        )
+        self._run_id = run_id
+        self._when_paused = when_paused
+
+    async def batches(self) -> Batches:
+        has_begun = False
+        async with aclosing(super().batches()) as batches:
+            async for entries in batches:
+                yield entries
+                for entry in entries:
+                    has_begun = has_begun or entry.run_id == self._run_id
+                if not has_begun and await self._is_paused(entries):
+                    await self._when_paused()
+                    self.ended = "paused"
+                    return
+
+    async def _is_paused(self, entries: tuple[LogEntry, ...]) -> bool:
+        """True if a run among the entries has paused, and people are still asked."""
+        paused = {entry.run_id for entry in entries if entry.type == "run_paused"}
+        if not paused:
+            return False
+        thread = await self.storage.thread(self.log_id)
+        return (
+            thread is not None
+            and thread.status is ThreadStatus.INTERRUPTED
+            and thread.run_id in paused
+        )
 
 
 def _erased(thread_id: str, after: int) -> Gone:

@@ -12,6 +12,7 @@ import pytest
 from tests.support.agui import AgUiClient, Told, types_in
 from tests.support.server import Api, Server, expect, problem
 from tests.support.told import SECRET
+from tests.support.waiting import PATIENCE
 
 AGENTS = ("agent", "slow_agent", "asking")
 
@@ -306,6 +307,25 @@ async def test_nothing_that_a_client_sends_takes_the_place_of_a_decision(
     for agent, given, status in refused:
         await problem(await api.http.post(f"/agui/{agent}", json=client.body() | given), status)
     assert paid(server, amount) == 0
+
+
+async def test_a_run_that_would_wait_behind_a_pause_is_refused_as_it_would_be_then(
+    client: AgUiClient, api: Api, server: Server, amount: int, thread: str
+) -> None:
+    before = asyncio.create_task(client.run(f"hold {amount} then pay {amount}"))
+    await server.until_traced(f"hold {amount}")
+    other = AgUiClient(api.http, "agent", thread)
+    waiting = asyncio.create_task(other.run(f"look {amount}"))
+    await api.until_streams(2, thread_id=thread)
+    server.let_go(amount)
+    async with asyncio.timeout(PATIENCE):
+        code, sentence = refusal(await waiting)
+        await before
+    assert code == "thread_paused" and "nothing was done" in sentence
+    await client.answer(YES)
+    await api.at_rest(thread)
+    assert server.traces(f"look {amount}") == [] and paid(server, amount) == 1
+    assert [run["status"] for run in await api.runs(thread)].count("cancelled") == 1
 
 
 def with_file(source: str, value: str) -> Told:

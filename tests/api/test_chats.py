@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from assent.api.dialects.vercel.stream import ENDS
 from tests.support.server import Api, Server, problem
 from tests.support.ui_messages import Chat, Message
 from tests.support.waiting import PATIENCE, until
@@ -260,6 +261,27 @@ async def test_who_leaves_does_not_stop_the_turn(
     message = await resumed
     assert message is not None
     assert message.text.endswith(f"held {amount}")
+
+
+async def test_words_that_wait_behind_a_pause_say_so_and_are_taken_after_it(
+    api: Api, chat: Chat, server: Server, amount: int
+) -> None:
+    before = asyncio.create_task(chat.say(f"hold {amount} then pay {amount}"))
+    await server.until_traced(f"hold {amount}")
+    other = Chat(api, chat.id, agent="agent")
+    waiting = asyncio.create_task(other.say(f"look {amount}", id="other"))
+    await api.until_streams(2, thread_id=chat.id)
+    server.let_go(amount)
+    async with asyncio.timeout(PATIENCE):
+        told, asked = await waiting, await before
+    assert told.error == ENDS["paused"]
+    assert asked.finish == "tool-calls"
+    # Nobody's decision is lost, and nor are the words.
+    shown = await Chat(api, chat.id, agent="agent").resume()
+    assert shown is not None
+    assert shown.json() == asked.json()
+    await chat.decide(True)
+    await server.until_traced(f"pay {amount}", f"look {amount}")
 
 
 async def test_a_conversation_that_never_began_has_no_stream(chat: Chat) -> None:

@@ -335,6 +335,11 @@ def chunks_of(response: httpx.Response) -> list[Chunk]:
 def chunks_in(text: str) -> Iterator[Chunk]:
     """The chunks in a stream that came to its end."""
     data = [line[6:] for line in text.split("\n") if line.startswith("data: ")]
+    if json.loads(data[0])["type"] == "error":
+        # The turn has not begun, and waits for something else.
+        (error,) = data
+        yield json.loads(error)
+        return
     assert data[-1] == "[DONE]", data[-1]
     assert json.loads(data[0])["type"] == "start"
     yield from map(json.loads, data[:-1])

@@ -76,6 +76,8 @@ TYPES: Final = frozenset(
 MESSAGES = "messages"
 
 ENDS: Final = {
+    "paused": "The thread waits for decisions, so nothing was done. Answer every open interrupt "
+    "with 'resume'. A run without new messages shows them.",
     "stopping": "The server stops. The run goes on when it is back: a run without new messages "
     "shows what has come of it.",
     "unavailable": "The storage is away. The run is kept: a run without new messages shows what "
@@ -85,8 +87,11 @@ ENDS: Final = {
     "come of it.",
     "signed-out": "You may not read this thread any more.",
 }
-"""What a client is told of a stream that ends before its run does, by the reason, which is the code
-of the error. AG-UI knows no stream that ends amid a run."""
+"""What a client is told of a stream that ends before its run does, by the reason. AG-UI knows no
+stream that ends amid a run."""
+
+_CODES: Final = {"paused": "thread_paused", "signed-out": "signed_out"}
+"""The codes of these errors, where they are not the reasons."""
 
 Told = bytes
 """An event, as JSON."""
@@ -120,7 +125,8 @@ class AgUi(Foreign):
     def end(self, reason: str) -> Frame | None:
         if reason not in ENDS:
             return None
-        return Frame("", "", _error(reason.replace("-", "_"), ENDS[reason]))
+        code = _CODES.get(reason, reason)
+        return Frame("", "", _error(code, ENDS[reason]))
 
     # ── runs of theirs that are none here ──
 

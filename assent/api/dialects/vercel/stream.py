@@ -65,6 +65,8 @@ DONE = b"[DONE]"
 """The data of the last frame of a stream that has come to its end."""
 
 ENDS: Mapping[str, str] = {
+    "paused": "Somebody must decide first what an earlier turn asks: ask for the stream to see it. "
+    "What you said waits behind that.",
     "stopping": "The server stops. The turn goes on when it is back: ask for its stream again.",
     "unavailable": "The storage is away. The turn is kept: ask for its stream again in a while.",
     "gone": "The events of this turn have been removed meanwhile.",
