@@ -3,7 +3,7 @@ sealed, among what that finds."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Literal
@@ -48,32 +48,30 @@ def shown_metadata(thread: Thread) -> JsonObject:
 
 
 async def found_threads(
-    runs: Runs, search: ThreadSearch, *, limit: int, offset: int = 0
-) -> list[Thread]:
-    """At most `limit` of the threads, behind the first `offset` of them. Raises `InvalidRequest`
-    where too many states would have to be read."""
+    runs: Runs, search: ThreadSearch, *, offset: int = 0
+) -> AsyncGenerator[Thread, None]:
+    """The threads in order, behind the first `offset` of them. Each is read when it is asked for,
+    since its metadata may have a mebibyte. Raises `InvalidRequest` where too many states would have
+    to be read."""
     if search.ids is None and search.by in ("created_at", "updated_at", "state_updated_at"):
-        in_order = _matching(runs, search)
-        found = [each async for each in _first(in_order, offset + limit)]
-    else:
-        found = [each async for each in _matching(runs, search)]
-        key = "updated_at" if search.by == "state_updated_at" else search.by
-        found.sort(key=attrgetter(key, "thread_id"), reverse=search.newest_first)
-    return found[offset : offset + limit]
+        left_out = 0
+        async for thread in _matching(runs, search):
+            left_out += 1
+            if left_out > offset:
+                yield thread
+        return
+    order = attrgetter("updated_at" if search.by == "state_updated_at" else search.by, "thread_id")
+    found = [order(each) async for each in _matching(runs, search)]
+    found.sort(reverse=search.newest_first)
+    for _, thread_id in found[offset:]:
+        found_again = await runs.storage.thread(thread_id)
+        if found_again is not None:
+            yield found_again
 
 
 async def count_threads(runs: Runs, search: ThreadSearch) -> int:
     """The number of the threads."""
     return len([None async for _ in _matching(runs, search)])
-
-
-async def _first(threads: AsyncIterator[Thread], count: int) -> AsyncIterator[Thread]:
-    left = count
-    async for thread in threads:
-        yield thread
-        left -= 1
-        if left <= 0:
-            return
 
 
 async def _matching(runs: Runs, search: ThreadSearch) -> AsyncIterator[Thread]:

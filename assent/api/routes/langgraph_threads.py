@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
+
 from fastapi import Request, Response
 
 from assent.api.access.project_auth import metadata_of
@@ -15,7 +17,6 @@ from assent.api.langgraph_searches import (
     ThreadPruneRequest,
     ThreadSearchRequest,
     others_behind,
-    page_of,
     selected,
 )
 from assent.api.langgraph_shapes import thread_view
@@ -25,7 +26,10 @@ from assent.api.routing import router_of
 from assent.api.shapes.threads import FoundThread, PrunedThreads, StateView, ThreadView
 from assent.api.thread_views import state_at, whole_thread_view
 from assent.core.access import Right
+from assent.core.json import JsonObject
+from assent.core.rows import Thread
 from assent.runs.searching import count_threads, found_threads
+from assent.runs.service import Runs
 
 router = router_of("threads")
 
@@ -39,15 +43,18 @@ async def search_threads(
     """Threads, newest first unless something else is said. If there are more, as behind 4 MiB, the
     header `X-Pagination-Next` is the `offset` of those."""
     body = body or ThreadSearchRequest()
-    found = await found_threads(runs, body.search(), limit=body.limit + 1, offset=body.offset)
-    threads, headers = page_of(found, body)
     page = Filling()
-    for thread in threads:
-        view = await whole_thread_view(runs, thread) if body.needs_states else thread_view(thread)
-        if not page.takes(selected(view, body.select)):
-            headers = others_behind(body, len(page.views))
-            break
-    return json_response(page.views, headers=headers)
+    async with aclosing(found_threads(runs, body.search(), offset=body.offset)) as found:
+        async for thread in found:
+            if len(page.views) == body.limit or not page.takes(await _found(runs, thread, body)):
+                return json_response(page.views, headers=others_behind(body, len(page.views)))
+    total = {"X-Pagination-Total": str(body.offset + len(page.views))}
+    return json_response(page.views, headers=total)
+
+
+async def _found(runs: Runs, thread: Thread, body: ThreadSearchRequest) -> JsonObject:
+    view = await whole_thread_view(runs, thread) if body.needs_states else thread_view(thread)
+    return selected(view, body.select)
 
 
 @router.post("/threads/count")
