@@ -559,4 +559,5 @@ def _runs(
         tasks=configuration.tasks,
         metrics=counted,
         check_webhook=check_webhook,
+        temporary_kept=settings.stateless_ttl,
     )

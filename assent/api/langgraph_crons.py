@@ -6,10 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
+from msgspec import structs
 from pydantic import AfterValidator, Field, StrictBool, model_validator
 
 from assent.api.langgraph_searches import SearchBody
-from assent.api.langgraph_shapes import LangGraphBody, Webhook
+from assent.api.langgraph_shapes import LangGraphBody, OnCompletion, Webhook
 from assent.api.schemas import (
     Cron,
     GraphInput,
@@ -22,6 +23,7 @@ from assent.api.schemas import (
     in_utc,
 )
 from assent.core.assistants import assistant_id_of, assistant_in
+from assent.core.errors import InvalidRequest
 from assent.core.json import JsonObject, holds
 from assent.core.rows import Schedule
 from assent.core.run_input import GIVEN, SENT
@@ -38,9 +40,6 @@ End = Annotated[
     AfterValidator(_end_in_utc),
     Field(description="No run is due after that; without a zone it is in UTC"),
 ]
-OnCompleted = Literal["keep", "delete"]
-
-KEPT = "Threads are kept here, and ASSENT_THREADS_TTL removes those that nobody uses: send 'keep'."
 
 _THEIR_NAMES = {"schedule": "cron", "end_time": "ends_at", "multitask_strategy": "on_busy"}
 
@@ -49,16 +48,24 @@ class CronBody(GraphInput, LangGraphBody):
     """What a cron is created with, and changed by."""
 
     webhook: Webhook | None = None
-    on_run_completed: OnCompleted | None = Field(
-        default=None, description="Only `keep`: the threads of its runs are kept"
+    on_run_completed: OnCompletion | None = Field(
+        default=None,
+        description="What becomes of the thread of each run, where each has its own: `delete`, "
+        "which is the default, erases it some time after its end; `keep`",
     )
 
     @model_validator(mode="after")
     def _can_be_scheduled(self) -> Self:
-        if self.on_run_completed == "delete":
-            raise ValueError(f"'on_run_completed' is 'delete'. {KEPT}")
         check_no_limit(self.config)
         return self
+
+    def check_thread(self, thread_id: str | None) -> None:
+        """Raise `InvalidRequest` if runs on the thread are to delete it."""
+        if self.on_run_completed == "delete" and thread_id:
+            raise InvalidRequest(
+                f"'on_run_completed' is 'delete', and the cron's runs are on the thread "
+                f"'{thread_id}', which stays. Leave it out, or make a cron without a thread."
+            )
 
     def plan_fields(self) -> JsonObject:
         """The fields of a plan that were sent, without those of its input."""
@@ -83,10 +90,14 @@ class CronRequest(CronBody):
     multitask_strategy: ScheduleOnBusy = "enqueue"
 
     def plan(self, thread_id: str | None) -> Plan:
-        """The plan for the schedule."""
-        fields = self.plan_fields()
+        """The plan for the schedule. Raises what `check_thread` does."""
+        self.check_thread(thread_id)
+        is_temporary = thread_id is None and self.on_run_completed != "keep"
         return Plan(
-            given=self.given(), assistant_id=self.assistant_id, thread_id=thread_id, **fields
+            given=structs.replace(self.given(), temporary=is_temporary),
+            assistant_id=self.assistant_id,
+            thread_id=thread_id,
+            **self.plan_fields(),
         )
 
 
@@ -103,6 +114,8 @@ class CronChange(CronBody):
         """The fields to change, with their new values. Others that are null are left as they
         are."""
         fields = {**self.plan_fields(), **self.fields_given()}
+        if self.on_run_completed is not None:
+            fields["temporary"] = self.on_run_completed == "delete"
         return {
             name: value for name, value in fields.items() if value is not None or name == "ends_at"
         }
@@ -180,12 +193,13 @@ def cron_view(schedule: Schedule) -> JsonObject:
     """A schedule in LangGraph's words."""
     given: Mapping[str, object] = schedule.input
     payload = {name: given[name] for name in SENT if name in given}
+    completed = "delete" if given.get("temporary") else "keep"
     assistant_id = _assistant_id(schedule)
     return {
         "cron_id": schedule.schedule_id,
         "assistant_id": assistant_id,
         "thread_id": schedule.thread_id or None,
-        "on_run_completed": None if schedule.thread_id else "keep",
+        "on_run_completed": None if schedule.thread_id else completed,
         "end_time": schedule.ends_at,
         "schedule": schedule.cron,
         "timezone": schedule.timezone,

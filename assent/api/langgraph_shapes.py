@@ -208,6 +208,9 @@ class RunCommand(LangGraphBody):
         return self
 
 
+OnCompletion = Literal["delete", "keep"]
+"""What becomes of the thread that a run without one has, once that has ended."""
+
 Webhook = Annotated[
     str,
     Field(
@@ -228,7 +231,6 @@ class ThreadRunRequest(GraphInput, PlacedBody):
         ),
         "supersteps": "To write to the state of a thread, use POST /threads/{id}/state.",
         "ttl": NO_TTL,
-        "on_completion": "Threads are kept until they are removed.",
     }
 
     assistant_id: Name = Field(
@@ -248,11 +250,17 @@ class ThreadRunRequest(GraphInput, PlacedBody):
         default="reject", description="If there is no such thread: make it, or answer 404"
     )
 
+    on_completion: OnCompletion | None = Field(
+        default=None, description="Only `keep`: the thread was there before the run"
+    )
     on_disconnect: Literal["continue", "cancel"] = Field(
         default="continue",
         description="If the client goes while it follows the run, or waits for it: `cancel` stops "
         "the run, if the client may",
     )
+
+    makes_thread: ClassVar[bool] = False
+    """True for a run that has a thread of its own."""
 
     _carried: JsonObject = PrivateAttr(default_factory=dict)
 
@@ -269,6 +277,15 @@ class ThreadRunRequest(GraphInput, PlacedBody):
         made = handler({**body, "config": config} if config is not None else body)
         made._carried = carried
         return made
+
+    @model_validator(mode="after")
+    def _keeps_a_thread(self) -> Self:
+        if self.on_completion == "delete" and not self.makes_thread:
+            raise ValueError(
+                "'on_completion' is 'delete', and the run is on a thread that stays: to remove "
+                "that, use DELETE /threads/{id}; or send the run to POST /runs, without a thread"
+            )
+        return self
 
     @model_validator(mode="after")
     def _delayed_runs_wait(self) -> ThreadRunRequest:
@@ -344,6 +361,17 @@ class NewThreadRunRequest(StreamedRunRequest):
         "checkpoint": "The run has a new thread.",
         "checkpoint_id": "The run has a new thread.",
     }
+
+    makes_thread = True
+
+    on_completion: OnCompletion | None = Field(
+        default="delete",
+        description="What becomes of the thread: `delete` erases it some time after the run has "
+        "ended; what it asks a person is decided and done before",
+    )
+
+    def fields_given(self) -> JsonObject:
+        return {**super().fields_given(), "temporary": self.on_completion != "keep"}
 
 
 class StoppedRunsRequest(LangGraphBody):

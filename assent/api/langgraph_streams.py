@@ -108,7 +108,11 @@ def place_headers(
 async def outcome_of(runs: Runs, run: Run) -> Json:
     """What the run has come to, once it has ended or somebody is asked: the values of its thread
     with what that waits for, or its error."""
-    last = await wait_for_rest(runs.storage, run)
+    with runs.temporary.read(run.thread_id):
+        return await _outcome(runs, await wait_for_rest(runs.storage, run))
+
+
+async def _outcome(runs: Runs, last: Run) -> Json:
     if last.status is RunStatus.CANCELLED:
         rolled_back = last.cancel is CancelMode.ROLLBACK
         name = "UserRollback" if rolled_back else "UserInterrupt"

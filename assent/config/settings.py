@@ -214,6 +214,10 @@ class Settings(BaseSettings):
     """The time that a thread is kept after its last run has ended, and an older run of a thread
     after its end, in the same form. Without it, for ever."""
 
+    stateless_ttl: Duration = timedelta(minutes=1)
+    """The time that the thread of a run of LangGraph's clients that named none is kept after its
+    end, if the run was not to keep it."""
+
     checkpoints_keep: int | None = Field(default=None, ge=1)
     """The number of its latest checkpoints that a thread keeps once its run has ended. Without it,
     all."""

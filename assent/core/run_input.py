@@ -23,9 +23,10 @@ class RunInput(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
     `context` and `config` (`configurable`, `tags` and `metadata`) are what the graph is run with,
     and before and after the nodes of `interrupt_before` and `interrupt_after` it pauses. `user` is
     who asks, as the graph sees them. `model` and `instructions` are what a task has chosen of its
-    agent. The URL `webhook` is told of its end. `assistant` says whose settings are among the
-    context and the config: it has the `assistant_id`, the number of the `version`, and the
-    `recursion_limit` that this sets, if it does.
+    agent. The URL `webhook` is told of its end, and with `temporary` the thread that it makes is
+    erased after it. `assistant` says whose settings are among the context and the config: it has
+    the `assistant_id`, the number of the `version`, and the `recursion_limit` that this sets, if it
+    does.
     """
 
     message: Message | None = None
@@ -39,6 +40,7 @@ class RunInput(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
     instructions: str | None = None
     webhook: str | None = None
     assistant: JsonObject | None = None
+    temporary: bool = False
 
     @property
     def has_input(self) -> bool:
@@ -68,15 +70,15 @@ class RunInput(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
 
 GIVEN = RunInput.__struct_fields__
 
-AFTER_ITS_END = ("webhook",)
+AFTER_ITS_END = ("webhook", "temporary")
 """The fields that say what to do when a run has ended. A copy of what it did has none of them."""
 
 INHERITED = (
     *("context", "config", "interrupt_before", "interrupt_after", "user"),
-    *("model", "instructions", "webhook", "assistant"),
+    *("model", "instructions", "assistant", *AFTER_ITS_END),
 )
 
-SENT = tuple(name for name in GIVEN if name not in ("user", "assistant"))
+SENT = tuple(name for name in GIVEN if name not in ("user", "assistant", "temporary"))
 """The fields that clients send."""
 
 GIVEN_EXCERPTS = ("context", "configurable", "model", "instructions")

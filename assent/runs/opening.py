@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 
 from assent.approvals.people import People
 from assent.approvals.record import APPROVAL_TIMER
@@ -30,6 +31,7 @@ from assent.runs.recursion import RecursionLimits
 from assent.runs.schedules import SCHEDULE_TIMER
 from assent.runs.service import CheckWebhook, Runs
 from assent.runs.sync_threads import MAX_THREADS, SyncThreads
+from assent.runs.temporary import ERASE_TIMER, KEPT, Temporary, with_erase_timers
 from assent.runs.uploads import UploadLimits, Uploads
 from assent.runs.worker import EmbeddedEngine
 from assent.storage.base import Caps, QueueLimits, Storage
@@ -65,6 +67,7 @@ async def open_runs(
     watch_loop: bool = True,
     metrics: Metrics | None = None,
     check_webhook: CheckWebhook = no_webhooks,
+    temporary_kept: timedelta = KEPT,
 ) -> AsyncIterator[Runs]:
     """Go on with what the last process left, and take runs until the context is left.
 
@@ -80,13 +83,15 @@ async def open_runs(
     are those who decide. Agents without a store of their own get the storage's, with the options
     `store`. With `watch_loop` the log names code that blocks the event loop. What happens is
     counted in `metrics`. `check_webhook` refuses the webhooks of runs that are told nothing; by
-    default all of them. Raises `ConfigurationError` for limits, budgets, keys, tasks or policies
-    of an unknown agent, for models that cannot be set up, for policies that contradict the agent's
-    code, and for those that none of the people can meet.
+    default all of them. A thread that goes with its run is kept for `temporary_kept` after its end.
+    Raises `ConfigurationError` for limits, budgets, keys, tasks or policies of an unknown agent,
+    for models that cannot be set up, for policies that contradict the agent's code, and for those
+    that none of the people can meet.
     """
     clock = clock or Clock()
     metrics = metrics or Metrics()
-    storage = told(storage, metrics.learn)
+    storage = with_erase_timers(told(storage, metrics.learn), clock, temporary_kept)
+    temporary = Temporary(storage, clock)
     late = agents.store if isinstance(agents, Project) else None
     agents = {name: unwrapped(agent) for name, agent in agents.items()}
     check_agents("budget", budgets.agents, agents)
@@ -129,6 +134,7 @@ async def open_runs(
     # The engine needs these, and they the engine: it calls them only once it works.
     on_timer: dict[str, OnTimer] = {
         SCHEDULE_TIMER: lambda timer: runs.schedules.fire(timer),
+        ERASE_TIMER: temporary.fire,
         APPROVAL_TIMER: lambda timer: approvals.check_deadline(timer),
     }
     engine = EmbeddedEngine(storage, executor, clock=clock, max_runs=max_runs, on_timer=on_timer)
@@ -146,6 +152,7 @@ async def open_runs(
         shapes=shapes,
         uploads=Uploads(storage, clock, uploads),
         check_webhook=check_webhook,
+        temporary=temporary,
     )
     async with AsyncExitStack() as stack:
         stack.enter_context(threads.taking_over())

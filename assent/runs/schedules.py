@@ -22,6 +22,7 @@ from zoneinfo import ZoneInfo
 
 import structlog
 from cronsim import CronSim, CronSimError
+from msgspec import structs
 
 from assent.approvals.idempotency import Key, is_about_a_key
 from assent.approvals.requesters import each_once
@@ -273,8 +274,9 @@ def submission(
     """The submission of a run that is due at this time, or that somebody starts by hand. It never
     answers what the thread waits for."""
     plan = plan_of(schedule)
+    given = plan.given if not plan.thread_id else structs.replace(plan.given, temporary=False)
     return Submission(
-        given=plan.given,
+        given=given,
         by=Actor(schedule.owner, Authentication.TIME, tenant=schedule.tenant),
         agent=plan.agent,
         thread_id=plan.thread_id,

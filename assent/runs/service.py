@@ -68,6 +68,7 @@ from assent.runs.recursion import RecursionLimits
 from assent.runs.schedules import Schedules
 from assent.runs.shielding import shielded
 from assent.runs.states import requesters_at, run_id_at, thread_config
+from assent.runs.temporary import Temporary
 from assent.runs.transitions import Submission
 from assent.runs.uploads import Uploads, uploads_of
 from assent.storage.base import Caps, Change, QueueLimits, Storage, together
@@ -132,6 +133,7 @@ class Runs:
         shapes: Shapes,
         uploads: Uploads,
         check_webhook: CheckWebhook,
+        temporary: Temporary,
     ) -> None:
         self.storage = self._whole = storage
         self.agents = agents
@@ -146,6 +148,7 @@ class Runs:
         self._caps = caps
         self._shapes = shapes
         self.check_webhook = check_webhook
+        self.temporary = temporary
 
     def seen_by(self, sight: Sight, matching: Matching | None = None) -> Runs:
         """The same runs, as a request with this sight may see them, and change what it sees; with
@@ -219,6 +222,10 @@ class Runs:
         self._recursion.check_requested(submission.recursion_limit)
         while True:
             thread = await self._thread_of(submission)
+            if thread is not None and submission.given.temporary:
+                # Only a thread that the run makes is its own.
+                given = structs.replace(submission.given, temporary=False)
+                submission = replace(submission, given=given)
             agent = self.agent_for(submission, thread)
             if submission.checkpoint_id is not None:
                 refuse_workflow(self.agents[agent], agent)

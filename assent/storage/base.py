@@ -111,6 +111,8 @@ class Change:
       until its old rows have gone.
     - `if_idle`: nothing is done unless the thread to erase is idle. None of its runs is unfinished,
       none of its approvals is pending, and no schedule names it.
+    - `if_settled`: nothing is done while the thread to erase owes something to anybody: a
+      notification of it is pending, or the answer of an idempotency key names it.
     - `lease`: nothing is done unless this lease still holds. What a run writes under its lease
       waits while the storage is away; any other change is refused then.
     - `queue`: nothing is done if one of its threads, or all, had more pending runs than these.
@@ -124,6 +126,7 @@ class Change:
     audit: tuple[AuditEntry, ...] = ()
     erase: str | None = None
     if_idle: bool = False
+    if_settled: bool = False
     lease: Lease | None = None
     queue: QueueLimits | None = None
     caps: Caps | None = None
@@ -143,6 +146,7 @@ def together(*changes: Change) -> Change:
         audit=tuple(entry for change in changes for entry in change.audit),
         erase=next((change.erase for change in changes if change.erase is not None), None),
         if_idle=any(change.if_idle for change in changes),
+        if_settled=any(change.if_settled for change in changes),
         lease=next((change.lease for change in changes if change.lease is not None), None),
         queue=next((change.queue for change in changes if change.queue is not None), None),
         caps=next((change.caps for change in changes if change.caps is not None), None),
@@ -545,7 +549,7 @@ class Storage(Reads):
         """Apply the whole change durably, and return the numbers of its events, in order.
 
         Raises `Conflict` if a row's version is not the expected one (or the row exists, or is
-        missing, against expectation) or the thread to erase is not idle as it should be,
+        missing, against expectation) or the thread to erase is not idle or settled as it should be,
         `StaleLease` if the change's lease does not hold any more, `QueueFull` if there would be
         more pending runs than its limits, and `QuotaFull` or `FilesFull` if there would be more
         than its caps; then nothing was changed.

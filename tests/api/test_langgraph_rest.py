@@ -392,7 +392,6 @@ async def test_crons_are_schedules(
 async def test_a_cron_that_would_be_something_else_is_refused(sdk: LangGraphClient) -> None:
     said = {"messages": "tell 1"}
     for wrong in (
-        sdk.crons.create("agent", schedule=LEAP_DAY, input=said, on_run_completed="delete"),
         sdk.crons.create("agent", schedule=LEAP_DAY, input=said, webhook="https://a.example"),
         sdk.crons.create("agent", schedule=LEAP_DAY, input=said, end_time=datetime(2020, 1, 1)),
         sdk.crons.create("agent", schedule="now", input=said),

@@ -146,7 +146,8 @@ def over(reader: Reader) -> Any:
     """A storage that only reads."""
     none = cast(Any, None)
     tables = Tables(NoSeal())
-    return SqliteStorage(none, reader, Tails(), none, NoSeal(), none, tables, none, none, none)
+    rest: Any = (none, NoSeal(), none, tables, none, none, none)
+    return SqliteStorage(none, reader, Tails(), *rest, audit_file=none)
 
 
 @pytest.mark.parametrize("name", LISTS)
@@ -302,6 +303,7 @@ async def test_a_row_is_written_by_its_key_and_removed_with_its_thread(
         queries.OLD_RUNS,
         queries.STILL_OLD_RUNS,
         queries.IDLE_THREAD,
+        queries.SETTLED_THREAD,
         f"SELECT * FROM threads WHERE {queries.IDLE_SINCE} ORDER BY updated_at, thread_id",
         queries.REMOVE_APPROVALS_OF_RUN,
         queries.REMOVE_EFFECTS_OF_RUN,

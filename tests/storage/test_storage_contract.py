@@ -25,7 +25,7 @@ from assent.core.rows import (
     RunStatus,
     ThreadStatus,
 )
-from assent.storage.base import ApprovalOrder, Change, LogEntry, Storage, all_pages
+from assent.storage.base import ApprovalOrder, Change, LogEntry, Storage, all_pages, together
 from tests.storage.samples import (
     NOON,
     answer,
@@ -574,6 +574,23 @@ async def test_erasing_removes_all_of_a_thread_but_its_numbering(
 
         assert await storage.commit(Change(rows=(thread(),), events=(token("t"),))) == (4,)
         assert seqs(await storage.read_log("t")) == [4]
+
+
+async def test_a_thread_is_erased_if_it_is_settled(storage: Storage) -> None:
+    pending = notification(thread_id="t", status=NotificationStatus.PENDING, next_at=NOON)
+    asked = answer(thread_id="t")
+    others = (answer("other", thread_id="u"), replace(pending, notification_id="m", thread_id="u"))
+    await storage.commit(Change(rows=(thread(), pending, asked, *others)))
+    erasing = Change(erase="t", if_settled=True)
+    with pytest.raises(Conflict, match="not settled"):
+        await storage.commit(erasing)
+    sent = replace(pending, status=NotificationStatus.DEAD, next_at=None, version=2)
+    await storage.commit(Change(rows=(sent,)))
+    with pytest.raises(Conflict, match="not settled"):
+        await storage.commit(together(erasing, Change()))
+    await storage.commit(Change(removed=(asked,)))
+    await storage.commit(erasing)
+    assert await storage.thread("t") is None
 
 
 async def test_a_run_may_be_removed_and_what_it_did_stays(storage: Storage) -> None:

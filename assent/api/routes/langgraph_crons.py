@@ -90,6 +90,7 @@ async def get_cron(cron_id: str, runs: TheRuns, by: TheActor) -> Response:
 @refuses(409)
 async def change_cron(cron_id: str, body: CronChange, runs: TheRuns, by: TheActor) -> Response:
     """Change the fields that are sent. New times, or `enabled`, count from now on."""
+    body.check_thread((await runs.schedules.schedule(cron_id)).thread_id)
     changes = body.changes()
     changed = await runs.schedules.change(cron_id, changes, by=by.name, known_to=by.known_to)
     return json_response(cron_view(changed))

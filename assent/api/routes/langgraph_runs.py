@@ -98,6 +98,7 @@ async def stream_of(
         # It is the answer to an earlier request: all of it is there.
         following.after = await first_of(runs.storage, run.thread_id, run.run_id) - 1
         batches = replay_run(following, run)
+    batches = runs.temporary.while_read(run.thread_id, batches)
     when_gone = cancelling(request, run, by) if body.on_disconnect == "cancel" else None
     return run_stream(
         request,
@@ -182,7 +183,7 @@ async def join_stream(
         runs,
         await runs.thread(id),
         following,
-        replay_run(following, run),
+        runs.temporary.while_read(id, replay_run(following, run)),
         stream,
         position=position,
         headers=headers,

@@ -1,6 +1,7 @@
 """Runs that name no thread, which LangGraph's clients call stateless, and the end of several runs.
 
-Each has a new thread, which is kept as any other is: what it asks can be decided.
+Each has a new thread, which is erased some time after the run has ended, unless `on_completion` is
+`keep`. What it asks a person is decided, and done, before.
 """
 
 from __future__ import annotations

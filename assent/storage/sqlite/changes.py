@@ -10,7 +10,7 @@ from assent.core.rows import Row, Run
 from assent.storage.base import Change, QueueLimits
 from assent.storage.sqlite import holdings
 from assent.storage.sqlite.erasing import Erased
-from assent.storage.sqlite.queries import IDLE_THREAD, QUEUE_LENGTHS
+from assent.storage.sqlite.queries import IDLE_THREAD, QUEUE_LENGTHS, SETTLED_THREAD
 from assent.storage.sqlite.tables import Tables
 from assent.storage.sqlite.writer import Transaction
 
@@ -32,6 +32,8 @@ def operation(
         begins_anew = any(row.thread_id == change.erase for row in change.rows)
         if change.if_idle:
             steps.append(_check_idle(change.erase))
+        if change.if_settled:
+            steps.append(_check_settled(change.erase))
         steps.append(_erase(change.erase, erased, begins_anew))
     steps += [_write(row, tables) for row in change.rows]
     threads = {row.thread_id for row in (*change.rows, *change.unchanged, *change.removed)}
@@ -99,6 +101,19 @@ def _check_idle(thread_id: str) -> Step:
             raise Conflict(
                 f"The thread {thread_id} is not idle: a run of it has not ended, it waits for a "
                 "person, or a schedule names it. Leave it, or look again later.",
+                kind="thread",
+                id=thread_id,
+            )
+
+    return check
+
+
+def _check_settled(thread_id: str) -> Step:
+    def check(transaction: Transaction) -> None:
+        if not transaction.connection.execute(SETTLED_THREAD, (thread_id,)).fetchone():
+            raise Conflict(
+                f"The thread {thread_id} is not settled: a notification of it is to be sent, or "
+                "the answer of an idempotency key names it. Look again later.",
                 kind="thread",
                 id=thread_id,
             )

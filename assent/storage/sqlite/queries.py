@@ -352,6 +352,19 @@ _IN_NO_SCHEDULE = """
 IDLE_THREAD = f"SELECT 1 FROM threads WHERE thread_id = ? AND {_IDLE} AND {_IN_NO_SCHEDULE}"
 """Thread."""
 
+_NOT_ANSWERED = """
+    NOT EXISTS (SELECT 1 FROM answers WHERE answers.thread_id = threads.thread_id)
+"""
+
+SETTLED_THREAD = f"""
+    SELECT 1 FROM threads WHERE thread_id = ? AND {_NOT_ANSWERED}
+    AND NOT EXISTS (
+        SELECT 1 FROM notifications
+        WHERE notifications.thread_id = threads.thread_id AND +notifications.status = 'pending'
+    )
+"""
+"""Thread."""
+
 FIRST_RECENT_RUN = """
     SELECT number FROM runs WHERE created_at >= ? AND created_at <= ? ORDER BY number LIMIT 1
 """
@@ -360,7 +373,7 @@ was submitted after that run is more recent still, whatever its time says."""
 
 IDLE_SINCE = f"""
     updated_at < ? AND {_IDLE} AND {_IN_NO_SCHEDULE}
-    AND NOT EXISTS (SELECT 1 FROM answers WHERE answers.thread_id = threads.thread_id)
+    AND {_NOT_ANSWERED}
     AND NOT EXISTS (
         SELECT 1 FROM runs AS own WHERE own.thread_id = threads.thread_id
         AND (own.created_at >= ? OR own.ended_at >= ? OR own.number > ?)
