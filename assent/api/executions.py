@@ -61,8 +61,8 @@ async def first_left(storage: Storage, root: Run) -> Run:
     """
     run = root
     while run.status is not RunStatus.PENDING and not await _has_events(storage, run):
-        going_on = await _going_on(storage, run)
-        if going_on is None:
+        behind = await going_on(storage, run)
+        if behind is None:
             if run.status in UNFINISHED:
                 break
             first = await storage.last_seq(run.thread_id) + 1
@@ -71,7 +71,7 @@ async def first_left(storage: Storage, root: Run) -> Run:
                 "have been removed.",
                 first=first,
             )
-        run = going_on
+        run = behind
     return run
 
 
@@ -84,7 +84,7 @@ async def _has_events(storage: Storage, run: Run) -> bool:
     return bool(await storage.read_log(run.thread_id, run_id=run.run_id, limit=1))
 
 
-async def _going_on(storage: Storage, paused: Run) -> Run | None:
+async def going_on(storage: Storage, paused: Run) -> Run | None:
     """The run that goes on where this one has paused, if one does."""
     for run in await all_rows(storage.latest_runs, thread_id=paused.thread_id):
         if goes_on(run, paused):

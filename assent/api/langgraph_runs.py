@@ -12,16 +12,23 @@ from msgspec import structs
 
 from assent.api.decision_bodies import ThreadAnswer
 from assent.api.deps import RunsBy
-from assent.api.dialects.langgraph.inputs import answered_in, by_approval
+from assent.api.dialects.langgraph.inputs import answered_in, by_approval, ids_in
+from assent.api.langgraph_again import (
+    Known,
+    answered_before,
+    begun_before,
+    decided_before,
+    task_key,
+)
 from assent.api.langgraph_shapes import ThreadRunRequest
 from assent.api.outcomes import due_after
 from assent.approvals.decide import ReadAnswer, Verdict
 from assent.approvals.idempotency import Key
 from assent.core.access import Right
 from assent.core.approval import Approval, Choice, match_decisions
-from assent.core.audit import Actor
+from assent.core.audit import Actor, Authentication
 from assent.core.decisions import Approve
-from assent.core.errors import Conflict, InvalidInput, NotFound
+from assent.core.errors import AlreadyDecided, Conflict, InvalidInput, NotFound
 from assent.core.json import Json, JsonObject
 from assent.core.rows import Run, Thread, ThreadStatus
 from assent.core.run_input import NodeNames, given_in
@@ -58,16 +65,26 @@ async def begin(
         thread = await runs.storage.thread(thread_id)
         carried = await _answered(runs, thread, body.carried) if decides else {}
         passed = await _passed(runs, thread, body) if decides and not carried else []
+        known: Known | None = None
+        if decides and body.task is not None and key is None and not (carried or passed):
+            own = task_key(body.task, thread_id, body.input, by.owner)
+            was_sent, known = await begun_before(runs.storage, own)
+            if was_sent:
+                carried = await answered_before(runs.storage, thread_id, body.carried)
+            else:
+                key = own
         if carried:
-            choices = _read_as(carried)
+            choices, ids = _read_as(carried), ids_in(carried)
         elif passed:
-            choices = _passing(passed)
+            choices, ids = _passing(passed), set[str]()
+        elif known is not None:
+            return Begun(runs, *known)
         else:
             return await _submitted(runs, thread_id, body, by, key)
     elif body.command.drops:
         return await _dropped(runs_by(Right.RUN), thread_id, by)
     else:
-        choices = _read_as(body.command.resume)
+        choices, ids = _read_as(body.command.resume), ids_in(body.command.resume)
 
     runs = runs_by(Right.DECIDE)
     # Whoever only decides what others asked is shown none of their runs.
@@ -80,7 +97,15 @@ async def begin(
     if body.webhook is not None:
         runs.check_webhook(body.webhook)
     verdict = Verdict(decisions=choices, by=by, webhook=body.webhook, key=key)
-    return await _decided(runs, paused, verdict)
+    try:
+        return await _decided(runs, paused, verdict)
+    except (AlreadyDecided, NotFound) as error:
+        # Who asks a server that knows nobody may be somebody else; a task is the same.
+        is_known = by.authentication is not Authentication.LOCAL or body.task is not None
+        known = await decided_before(
+            runs.storage, thread_id, choices, ids, by, error, is_known=is_known
+        )
+        return Begun(runs, *known)
 
 
 def _read_as(answer: Json) -> ReadAnswer:

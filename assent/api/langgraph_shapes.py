@@ -14,7 +14,7 @@ from langgraph.types import Interrupt, PregelTask, StateSnapshot
 from msgspec import UNSET
 from pydantic import ConfigDict, Field, PrivateAttr, StrictBool, StrictInt, model_validator
 
-from assent.api.dialects.langgraph.inputs import without_own
+from assent.api.dialects.langgraph.inputs import task_in, without_own
 from assent.api.dialects.langgraph.stream import Mode, Stream
 from assent.api.dialects.questions import pause_interrupt
 from assent.api.schemas import (
@@ -263,6 +263,7 @@ class ThreadRunRequest(GraphInput, PlacedBody):
     """True for a run that has a thread of its own."""
 
     _carried: JsonObject = PrivateAttr(default_factory=dict)
+    _task: JsonObject | None = PrivateAttr(default=None)
 
     @property
     def carried(self) -> JsonObject:
@@ -270,12 +271,18 @@ class ThreadRunRequest(GraphInput, PlacedBody):
         interrupts: it has no command for them."""
         return self._carried
 
+    @property
+    def task(self) -> JsonObject | None:
+        """The task of another graph that sends this request, if one does."""
+        return self._task
+
     @model_validator(mode="wrap")
     @classmethod
     def _without_what_a_graph_adds(cls, body: Json, handler: Callable[[Json], Self]) -> Self:
-        config, carried = without_own(body.get("config") if isinstance(body, dict) else None)
+        sent = body.get("config") if isinstance(body, dict) else None
+        config, carried = without_own(sent)
         made = handler({**body, "config": config} if config is not None else body)
-        made._carried = carried
+        made._carried, made._task = carried, task_in(sent)
         return made
 
     @model_validator(mode="after")

@@ -21,7 +21,7 @@ from assent.api.langgraph_store import label_of
 from assent.core.assistants import assistant_id_of
 from tests.support.sdk import check_state, fields
 from tests.support.secrets import bearer, keys_of, secret_of
-from tests.support.server import Api, Server, asking, problem, scripted_agents, serving
+from tests.support.server import Api, Server, asking, expect, problem, scripted_agents, serving
 
 DOTTED = "ann@example.com"
 
@@ -212,6 +212,58 @@ async def test_threads_are_pruned_all_or_none(
     await api.ended(run["run_id"])
     assert await sdk.threads.prune([gone, kept]) == {"pruned_count": 2}
     assert await sdk.threads.search(ids=[gone, kept]) == []
+
+
+# ── requests that come again ──────────────────────────────────────────────────────────────────────
+
+
+async def test_a_decision_that_its_sender_sends_again_is_the_same(
+    sdk: LangGraphClient, api: Api, server: Server, thread: str, amount: int
+) -> None:
+    """As a client does that has lost the answer."""
+    words = f"pay {amount} then pay {amount + 1}"
+    (asked,) = await api.paused(words, thread_id=thread)
+    (listed,) = (await sdk.threads.get(thread))["interrupts"].values()
+    id = listed[0]["id"]
+    approve: Any = {"resume": {id: {"decisions": [{"type": "approve"}]}}}
+    once = await sdk.runs.create(thread, "agent", command=approve)
+    await sdk.runs.join(thread, once["run_id"])
+    (behind,) = await api.pending(thread)
+    again = await sdk.runs.create(thread, "agent", command=approve)
+    assert again["run_id"] == once["run_id"]
+    by_id: Any = {"resume": {"decisions": {asked["approval_id"]: {"type": "approve"}}}}
+    values = await sdk.runs.wait(thread, "agent", command=by_id)
+    parts = [part async for part in sdk.runs.stream(thread, "agent", command=approve)]
+    assert parts[0].data == {"run_id": once["run_id"], "attempt": 1}
+    assert parts[-2].data["__interrupt__"] == values["__interrupt__"]  # type: ignore[index]
+    assert len(await sdk.runs.list(thread)) == 2
+
+    # Something else is none of it, and neither is what nobody has asked.
+    for other in ({"type": "reject"}, {"type": "edit", "args": {"amount": 1}}):
+        command: Any = {"resume": {id: {"decisions": [other]}}}
+        with pytest.raises(ConflictError, match="approved by ann"):
+            await sdk.runs.create(thread, "agent", command=command)
+    nobodys: Any = {"resume": {"0" * 32: {"decisions": [{"type": "approve"}]}}}
+    with pytest.raises(NotFoundError):
+        await sdk.runs.create(thread, "agent", command=nobodys)
+    assert await api.pending(thread) == [behind]
+    assert server.traces(f"pay {amount}") == [f"pay {amount}"]
+
+
+async def test_what_somebody_else_has_decided_alike_is_no_decision_of_ones_own(
+    sdk: LangGraphClient, api: Api, server: Server, thread: str, amount: int
+) -> None:
+    (asked,) = await api.paused(f"pay {amount}", thread_id=thread)
+    (listed,) = (await sdk.threads.get(thread))["interrupts"].values()
+    async with asking(server, **bearer("bob")) as bob:
+        path = f"/approvals/{asked['approval_id']}/decide"
+        await expect(await bob.http.post(path, json={"type": "approve"}), 202)
+    await api.at_rest(thread)
+    one: Any = {"decisions": [{"type": "approve"}]}
+    for answer in ({listed[0]["id"]: one}, one):
+        with pytest.raises(ConflictError, match="approved by bob"):
+            await sdk.runs.create(thread, "agent", command={"resume": answer})
+    assert server.traces(f"pay {amount}") == [f"pay {amount}"]
 
 
 # ── assistants ────────────────────────────────────────────────────────────────────────────────────

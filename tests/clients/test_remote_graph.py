@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
@@ -78,3 +79,69 @@ async def test_what_the_second_server_asks_is_decided_on_the_first(
         listed = (await far.get("/approvals", thread_id=thread))["approvals"]
         assert [each["status"] for each in listed] == ["approved", "edited"]
         assert {each["decided_by"] for each in listed} == {"near"}
+
+
+# ── the first server is killed ────────────────────────────────────────────────────────────────────
+
+
+def said(state: dict[str, Any]) -> list[str]:
+    """The words of people in a state."""
+    return [each["content"] for each in state["values"]["messages"] if each["type"] == "human"]
+
+
+@pytest.mark.parametrize("is_over", [False, True])
+async def test_a_decision_that_is_sent_again_after_a_kill_is_the_same_decision(
+    servers: tuple[Server, Server], first: Api, thread: str, amount: int, is_over: bool
+) -> None:
+    near, second = servers
+    (asked,) = await first.paused(f"slow {amount}", thread_id=thread)
+    await first.decided(thread, type="approve")
+    await second.until_traced(f"slow {amount}")
+    # The second server has the decision, and the first has noted nothing of what came of it.
+    near.kill()
+    async with asking(second, **bearer("near")) as far:
+        if is_over:
+            second.let_go(amount)
+            await far.at_rest(thread)
+        near.start()
+        if not is_over:
+            second.let_go(amount)
+        assert (await first.at_rest(thread))["status"] == "idle"
+        assert second.traces(f"slow {amount}") == [f"slow {amount}"]
+        state = await far.get(f"/threads/{thread}/state")
+        assert said(state) == [f"slow {amount}"]
+        listed = (await far.get("/approvals", thread_id=thread))["approvals"]
+        assert [each["status"] for each in listed] == ["approved"]
+        assert len(await far.runs(thread)) == 2
+    (decided,) = (await first.get("/approvals", thread_id=thread))["approvals"]
+    assert (decided["approval_id"], decided["status"]) == (asked["approval_id"], "approved")
+    assert await first.last_words(thread) == f"Results: slowly paid {amount}"
+
+
+@pytest.mark.parametrize("asks", [False, True])
+async def test_an_input_that_is_sent_again_after_a_kill_is_the_same_input(
+    servers: tuple[Server, Server], first: Api, thread: str, amount: int, asks: bool
+) -> None:
+    near, second = servers
+    words = f"hold {amount}" + (f" then pay {amount}" if asks else "")
+    await first.run(thread, words)
+    await second.until_traced(f"hold {amount}")
+    near.kill()
+    async with asking(second, **bearer("near")) as far:
+        if asks:
+            second.let_go(amount)
+            (there,) = (await far.at_rest(thread))["approvals"]
+        near.start()
+        if not asks:
+            second.let_go(amount)
+        await first.at_rest(thread)
+        if asks:
+            (asked,) = await first.pending(thread)
+            assert asked["args"] == {"amount": amount}
+            assert (await far.approval(there["approval_id"]))["status"] == "pending"
+            await first.decided(thread, type="approve")
+            await first.at_rest(thread)
+            assert second.traces(f"pay {amount}") == [f"pay {amount}"]
+        assert second.traces(f"hold {amount}") == [f"hold {amount}"]
+        assert said(await far.get(f"/threads/{thread}/state")) == [words]
+    assert (await first.at_rest(thread))["status"] == "idle"

@@ -296,7 +296,7 @@ class RunStream(Door):
         yield Way("another", "thread", [decided(paused.other.interrupt_id, APPROVE)], ["404"])
         other = {"decisions": {paused.other.approval["approval_id"]: APPROVE}}
         yield Way("another", "by our id", [run(command={"resume": other})], ["404"])
-        yield Way("replayed", "the request", self.consented, ["404"])
+        yield Way("replayed", "the request", self.consented, ["409"])
         yield Way("fork", "the earlier question", [run(input=None, checkpoint=earlier)], ["asks"])
 
 

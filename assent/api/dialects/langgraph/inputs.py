@@ -38,11 +38,32 @@ def without_own(config: Json) -> tuple[JsonObject | None, JsonObject]:
     return kept, carried
 
 
+def task_in(config: Json) -> JsonObject | None:
+    """The task of another graph that sends a request with this config: the same when that does it
+    anew, and another in each of its steps. None if no graph sends it."""
+    metadata = config.get("metadata") if isinstance(config, dict) else None
+    if not isinstance(metadata, dict):
+        return None
+    place = metadata.get("langgraph_checkpoint_ns")
+    if not isinstance(place, str) or not place:
+        return None
+    # It is the same in the run that goes on behind a pause.
+    return {"place": place, "thread": metadata.get("thread_id")}
+
+
 def answered_in(carried: JsonObject, pending: Sequence[Approval]) -> JsonObject:
     """The answers that are to what is pending. The others were to something else: the graph keeps
     them as long as it runs."""
     ids = {each.interrupt_id or pause_id(each.run_id) for each in pending}
     return {key: value for key, value in carried.items() if key in ids}
+
+
+def ids_in(answer: Json) -> set[str]:
+    """The names under which an answer has decisions, if it has any by name."""
+    if not isinstance(answer, dict):
+        return set()
+    listed = answer.get("decisions")
+    return {*answer, *(listed if isinstance(listed, dict) else ())}
 
 
 def by_approval(pending: Sequence[Approval], answer: Json) -> Json:
