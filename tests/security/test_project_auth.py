@@ -306,6 +306,54 @@ async def test_the_most_specific_rule_is_asked(tmp_path: Path) -> None:
         assert (await client.get(asked, headers=who("bob"))).json() is None
 
 
+PARTS = """
+
+@auth.on.threads
+async def of_threads(ctx, value):
+    return {"owner": ctx.user.identity}
+
+
+@auth.on.threads.create_run
+async def create_run(ctx, value):
+    if value.get("assistant_id") != "agent" or value.get("thread_id") == "t-closed":
+        return False
+    value["metadata"]["owner"] = ctx.user.identity
+
+
+@auth.on.threads.delete
+async def delete(ctx, value):
+    return value["thread_id"] != "t-kept" and {"owner": ctx.user.identity}
+"""
+
+
+async def test_a_rule_is_asked_about_each_thing_that_a_request_asks_for(tmp_path: Path) -> None:
+    async with serving(tmp_path, HEAD + PARTS) as client:
+
+        async def status(path: str, body: Any) -> int:
+            return (await client.post(path, headers=who("ann"), json=body)).status_code
+
+        hi = {"assistant_id": "agent", "input": {"messages": "Hi"}}
+        other = {**hi, "assistant_id": "other"}
+        start = {"id": 1, "method": "run.start", "params": hi}
+        assert await status("/threads/t-1/commands", start) == 200
+        assert await status("/threads/t-closed/commands", start) == 403
+        assert await status("/threads/t-1/commands", {**start, "params": other}) == 403
+        assert await status("/runs/batch", [hi, other]) == 403
+        assert await status("/runs/batch", [hi, "no run"]) == 422
+        assert await status("/runs/batch", [hi] * 1001) == 422
+        assert await status("/runs/batch", [hi, hi]) == 200
+        # What is begun so has what the rule has written.
+        found = await client.post("/threads/search", headers=who("ann"), json={})
+        assert [each["metadata"]["owner"] for each in found.json()] == ["ann"] * 3
+
+        for name in ("t-kept", "t-gone"):
+            made = {"thread_id": name, "metadata": {"owner": "ann"}}
+            assert await status("/threads", made) == 200
+        for ids in (["t-gone", "t-kept"], ["t-kept"]):
+            assert await status("/threads/prune", {"thread_ids": ids}) == 403
+        assert await status("/threads/prune", {"thread_ids": ["t-gone"]}) == 200
+
+
 OF_ASSISTANTS = """
 
 

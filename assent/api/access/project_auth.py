@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, get_args
+from typing import Any, Final, NamedTuple, get_args
 
 from fastapi import Request
 from langgraph_sdk import Auth
@@ -42,6 +42,14 @@ NAMESPACE = "assent_namespace"
 
 CHAT = "/api/chat"
 """The path of conversations, whose bodies name the thread otherwise."""
+
+COMMANDS = "/threads/{id}/commands"
+BATCH = "/runs/batch"
+PRUNE = "/threads/prune"
+"""The paths of requests that ask for something else than their body, or for several things."""
+
+MOST_PARTS = 1000
+"""The most things that a request may ask for."""
 
 IDS = {"threads": "thread_id", "crons": "cron_id", "assistants": "assistant_id"}
 """The names that LangGraph has for the id in a path."""
@@ -111,29 +119,30 @@ class ProjectAuth:
         handler = self._handler(resource, action)
         if handler is None:
             return
+        context = _context(identity, resource, action)
         body = await _body(request)
-        is_store = resource == "store"
-        value = _value_of_store(request, body) if is_store else _value(request, resource, body)
-        try:
-            answer = await handler(ctx=_context(identity, resource, action), value=value)
-        except Auth.exceptions.HTTPException as refusal:
-            raise _refused(refusal) from None
-        if answer is False:
-            raise HTTPException(403, "The project's own rules do not permit this.")
-        if is_store:
-            _check_no_filter(answer)
+        if resource == "store":
+            value = _value_of_store(request, body if isinstance(body, dict) else None)
+            _check_no_filter(await _answer(handler, context, value))
             request.scope[NAMESPACE] = _labels(value.get("namespace"))
             return
-        if value["metadata"] and not _takes_metadata(request):
-            request.scope[METADATA] = value["metadata"]
-        elif value["metadata"]:
-            if body is None:
-                raise HTTPException(
-                    422, "The project's own rules write metadata: send a JSON object, {} at least."
-                )
-            body["metadata"] = value["metadata"]
-        if answer is not None and answer is not True:
-            request.scope[FILTER] = (resource, _checked_filter(answer))
+        filters: list[Mapping[str, Json]] = []
+        for part in _parts(request, body):
+            value = _value(request, resource, part.asked)
+            answer = await _answer(handler, context, value)
+            if value["metadata"] and not part.takes_metadata:
+                request.scope[METADATA] = value["metadata"]
+            elif value["metadata"]:
+                if part.asked is None:
+                    raise HTTPException(
+                        422,
+                        "The project's own rules write metadata: send a JSON object, {} at least.",
+                    )
+                part.asked["metadata"] = value["metadata"]
+            if answer is not None and answer is not True:
+                filters.append(_checked_filter(answer))
+        if filters:
+            request.scope[FILTER] = (resource, filters)
 
     def _handler(self, resource: str, action: str) -> Any:
         """The most specific handler of the action."""
@@ -194,13 +203,53 @@ def _context(identity: Identity, resource: str, action: str) -> Any:
     return context(permissions=user["permissions"], user=user, resource=resource, action=action)
 
 
-async def _body(request: Request) -> JsonObject | None:
+async def _answer(handler: Any, context: Any, value: JsonObject) -> Any:
+    """What the handler says of the request. Raises 403, or what the handler raises."""
+    try:
+        answer = await handler(ctx=context, value=value)
+    except Auth.exceptions.HTTPException as refusal:
+        raise _refused(refusal) from None
+    if answer is False:
+        raise HTTPException(403, "The project's own rules do not permit this.")
+    return answer
+
+
+async def _body(request: Request) -> Json:
     """The body of the request, as the route is about to read it; None if it reads none."""
     route = request.scope["route"]
     if route.body_field is None or not await request.body():
         return None
-    body = await request.json()
-    return body if isinstance(body, dict) else None
+    return await request.json()
+
+
+class _Part(NamedTuple):
+    """One of the things that a request asks for: its fields, and whether metadata are among them
+    that become those of what is begun."""
+
+    asked: JsonObject | None
+    takes_metadata: bool
+
+
+def _parts(request: Request, body: Json) -> list[_Part]:
+    """The things that a request asks for, most often one: a handler is asked about each."""
+    path = request.scope["route"].own_path
+    if path == COMMANDS and isinstance(body, dict) and isinstance(body.get("params"), dict):
+        return [_Part(body["params"], True)]
+    if path == BATCH and isinstance(body, list):
+        _check_count(body)
+        # Others are refused as soon as the body is read.
+        return [_Part(each, True) for each in body if isinstance(each, dict)]
+    asked = body if isinstance(body, dict) else None
+    if path == PRUNE and asked and isinstance(asked.get("thread_ids"), list):
+        _check_count(asked["thread_ids"])
+        named = [{**asked, "thread_id": each} for each in asked["thread_ids"]]
+        return [_Part(each, False) for each in named]
+    return [_Part(asked, _takes_metadata(request))]
+
+
+def _check_count(parts: Sequence[Json]) -> None:
+    if len(parts) > MOST_PARTS:
+        raise HTTPException(422, f"A request may ask for {MOST_PARTS:,} things at once.")
 
 
 def _value(request: Request, resource: str, body: JsonObject | None) -> JsonObject:
@@ -290,19 +339,24 @@ def metadata_of(request: Request) -> JsonObject:
 
 def matching_of(request: Request) -> Matching | None:
     """The rows that the filter of a handler lets the request see; None if there is no filter."""
-    found: tuple[str, Mapping[str, Json]] | None = request.scope.get(FILTER)
+    found: tuple[str, Sequence[Mapping[str, Json]]] | None = request.scope.get(FILTER)
     if found is None:
         return None
-    resource, conditions = found
+    resource, filters = found
     match resource:
         case "crons":
-            return Matching(schedules=partial(matches, conditions))
+            return Matching(schedules=partial(matches_all, filters))
         case "assistants":
             # Agents themselves are no rows: of them a handler permits all, or refuses.
-            return Matching(assistants=partial(matches, conditions))
+            return Matching(assistants=partial(matches_all, filters))
         case "threads":
-            return Matching(threads=partial(matches, conditions))
+            return Matching(threads=partial(matches_all, filters))
     return None
+
+
+def matches_all(filters: Sequence[Mapping[str, Json]], metadata: Mapping[str, Json]) -> bool:
+    """True if the metadata meet every condition of each filter."""
+    return all(matches(conditions, metadata) for conditions in filters)
 
 
 def matches(conditions: Mapping[str, Json], metadata: Mapping[str, Json]) -> bool:
