@@ -245,11 +245,9 @@ class Asking:
     # ── states ──
 
     async def _agent(self, runs: Runs, thread: Thread | None) -> str:
-        """The name of the agent that is asked, be there such a one or not. Whoever decides on
-        somebody else's thread may not see its assistant."""
-        if thread is not None and thread.assistant_id == self.assistant_id:
-            return thread.agent or self.assistant_id
-        return await runs.assistants.agent_of(self.assistant_id) or self.assistant_id
+        """The name of the agent that is asked, be there such a one or not."""
+        found = await runs.assistants.agent_of(self.assistant_id, thread)
+        return found or self.assistant_id
 
     async def _values(self, runs: Runs, thread: Thread | None, agent: str) -> Json:
         if thread is None:

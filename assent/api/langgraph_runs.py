@@ -130,7 +130,8 @@ async def _passed(runs: Runs, thread: Thread | None, body: ThreadRunRequest) -> 
     if thread.status is not ThreadStatus.INTERRUPTED or thread.run_id is None:
         return []
     agent = runs.agents.get(thread.agent or "")
-    if agent is None or await runs.assistants.agent_of(body.assistant_id) != thread.agent:
+    asked_agent = await runs.assistants.agent_of(body.assistant_id, thread)
+    if agent is None or asked_agent != thread.agent:
         return []
     pending = await runs.approvals.pending(thread)
     if len(pending) != len(thread.pending):

@@ -20,7 +20,7 @@ from assent.core.clock import Clock
 from assent.core.errors import Conflict, NotFound
 from assent.core.json import Json, JsonObject
 from assent.core.metadata import check_metadata
-from assent.core.rows import Assistant, AssistantVersion
+from assent.core.rows import Assistant, AssistantVersion, Thread
 from assent.core.run_input import RunInput
 from assent.runs.inputs import Shapes
 from assent.runs.recursion import RecursionLimits
@@ -114,11 +114,14 @@ class Assistants:
                 return name
         return None
 
-    async def agent_of(self, assistant_id: str) -> str | None:
-        """The name of the agent behind the assistant; None if there is no such assistant."""
+    async def agent_of(self, assistant_id: str, thread: Thread | None = None) -> str | None:
+        """The name of the agent behind the assistant; None if there is no such assistant. That with
+        which the `thread` goes on may be gone, or be one of another agent by now."""
         itself = self.itself(assistant_id)
         if itself is not None:
             return itself
+        if thread is not None and thread.assistant_id == assistant_id:
+            return thread.agent
         assistant = await self._storage.assistant(assistant_id)
         return None if assistant is None else assistant.agent
 

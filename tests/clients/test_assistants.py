@@ -16,6 +16,7 @@ from langgraph_sdk.errors import ConflictError, NotFoundError, UnprocessableEnti
 
 from assent.core.assistants import assistant_id_of
 from tests.support import agents, given_graphs
+from tests.support.agui import AgUiClient
 from tests.support.sdk import fields
 from tests.support.secrets import bearer, keys_of, secret_of
 from tests.support.server import Api, Server, asking, expect, problem, project_of, serving
@@ -426,6 +427,32 @@ async def test_what_was_asked_goes_on_as_it_was_asked(
     await approved(sdk, thread, id)
     account = "mallory" if changes == "changed" else "first"
     assert server.traces(f"pay {other} ") == [f"pay {other} from {account} in en"]
+
+
+async def test_a_client_of_ag_ui_answers_though_the_assistant_is_gone(
+    sdk: LangGraphClient, api: Api, server: Server, thread: str, amount: int
+) -> None:
+    made = await sdk.assistants.create("own_shop", context={"account": "main"})
+    client = AgUiClient(api.http, made["assistant_id"], thread)
+    await client.run(f"pay {amount}")
+    assert len(client.interrupts) == 1
+    await sdk.assistants.delete(made["assistant_id"])
+    await client.answer({"approved": True})
+    assert server.traces(f"pay {amount} ") == [f"pay {amount} from main in en"]
+
+
+async def test_a_breakpoint_is_passed_though_the_assistant_is_gone(
+    sdk: LangGraphClient, server: Server, thread: str
+) -> None:
+    id = (await sdk.assistants.create("report"))["assistant_id"]
+    topic = {"topic": thread}
+    await sdk.runs.wait(
+        thread, id, input=topic, interrupt_before=["publish"], if_not_exists="create"
+    )
+    assert server.traces(f"publish {thread}") == []
+    await sdk.assistants.delete(id)
+    await sdk.runs.wait(thread, id, input=None)
+    assert len(server.traces(f"publish {thread}")) == 1
 
 
 async def test_whoever_decides_is_shown_what_the_assistant_has_set(
