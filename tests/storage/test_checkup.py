@@ -24,7 +24,17 @@ from assent.storage.folder_files import folder_of
 from assent.storage.sqlite import SqliteStorage, database
 from assent.storage.sqlite.checkup import SHOWN, Level, check_up
 from tests.runs.harness import sent
-from tests.storage.samples import approval, notification, run, schedule, thread, timer, token
+from tests.storage.samples import (
+    approval,
+    assistant,
+    assistant_version,
+    notification,
+    run,
+    schedule,
+    thread,
+    timer,
+    token,
+)
 
 
 @pytest.fixture
@@ -47,6 +57,8 @@ async def path(tmp_path: Path) -> Path:
         schedule(enabled=True),
         timer("schedule:s", kind="schedule", due_at=schedule().next_at),
         schedule("off", next_at=None),
+        assistant("as"),
+        *(assistant_version(f"as:{number}") for number in (1, 2, 3)),
         notification("told", status=NotificationStatus.DELIVERED, next_at=None),
         notification("to tell"),
         thread("waiting", run_id="paused"),
@@ -247,6 +259,20 @@ FAULTS: list[tuple[Callable[[Path], None], str]] = [
         "timers: There is a timer 'schedule:s' of a schedule that does not exist",
     ),
     (
+        lambda path: sql(path, "DELETE FROM assistant_versions WHERE number = 2"),
+        "assistants: The assistant 'as' is at its version 2, which does not exist",
+    ),
+    (
+        lambda path: sql(path, "UPDATE assistants SET last_number = 2"),
+        "assistants: There is the version 'as:3', but the last one of its assistant is 2",
+    ),
+    (
+        lambda path: sql(
+            path, "UPDATE assistant_versions SET assistant_id = 'gone' WHERE number = 1"
+        ),
+        "assistants: There is the version 'as:1' of an assistant that does not exist",
+    ),
+    (
         lambda path: sql(path, "UPDATE notifications SET next_at = NULL"),
         "notifications: The notification 'to tell' is pending, to the endpoint 'hook', and to be sent at no time",
     ),
@@ -346,7 +372,7 @@ async def test_the_command_says_it_and_its_exit_status_too(
     well = CliRunner().invoke(app, ["doctor"])
     assert well.exit_code == 0
     lines = well.stdout.splitlines()
-    assert [line.split()[:2] for line in lines[:10]] == [
+    assert [line.split()[:2] for line in lines[:11]] == [
         *(["ok", "file"], ["ok", "modes"], ["ok", "schema"], ["ok", "integrity"]),
         *(
             ["ok", "numbering"],
@@ -354,6 +380,7 @@ async def test_the_command_says_it_and_its_exit_status_too(
             ["ok", "runs"],
             ["ok", "timers"],
             ["ok", "notifications"],
+            ["ok", "assistants"],
             ["ok", "uploads"],
         ),
     ]

@@ -358,7 +358,37 @@ NOTIFICATIONS = Check(
     ),
 )
 
-CHECKS = (INTEGRITY, NUMBERING, APPROVALS, RUNS, TIMERS, NOTIFICATIONS)
+ASSISTANTS = Check(
+    "assistants",
+    "Every assistant has its versions, and every version its assistant",
+    (
+        (
+            """
+            SELECT assistant_id, assistants.number
+            FROM assistants LEFT JOIN assistant_versions AS each USING (assistant_id, number)
+            WHERE version_id IS NULL
+            """,
+            "The assistant '{}' is at its version {}, which does not exist.",
+        ),
+        (
+            """
+            SELECT version_id, last_number
+            FROM assistant_versions AS each JOIN assistants USING (assistant_id)
+            WHERE each.number > last_number
+            """,
+            "There is the version '{}', but the last one of its assistant is {}.",
+        ),
+        (
+            """
+            SELECT version_id FROM assistant_versions
+            WHERE assistant_id NOT IN (SELECT assistant_id FROM assistants)
+            """,
+            "There is the version '{}' of an assistant that does not exist.",
+        ),
+    ),
+)
+
+CHECKS = (INTEGRITY, NUMBERING, APPROVALS, RUNS, TIMERS, NOTIFICATIONS, ASSISTANTS)
 
 
 # ── contents ──
