@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import Field, StrictInt, ValidationError
 
 from assent.api.deps import RunsBy
+from assent.api.dialects.langgraph.protocol import last_before
 from assent.api.langgraph_runs import begin
 from assent.api.langgraph_shapes import LangGraphBody, ThreadRunRequest
 from assent.api.problems import EXPECTED, Asked, document
@@ -74,7 +75,7 @@ async def carry_out(
         begun = await begin(runs_by, thread_id, body, by, key, decides=False)
     except EXPECTED as error:
         return await _refused(request, command, error)
-    return success(command.id, {"run_id": begun.run.run_id})
+    return success(command.id, {"run_id": begun.run.run_id}, before=begun.first_seq)
 
 
 async def _refused(request: Request, command: CommandRequest, error: Exception) -> JsonObject:
@@ -161,9 +162,12 @@ def _answer(params: JsonObject) -> JsonObject:
 # ── answers ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def success(id: int, result: JsonObject) -> JsonObject:
-    """The answer to a command that was carried out."""
-    return {"type": "success", "id": id, "result": result}
+def success(id: int, result: JsonObject, *, before: int = 0) -> JsonObject:
+    """The answer to a command that was carried out. With the number of the first entry in the log
+    that came of it, clients know which events on their way to them are older: an interrupt among
+    these is not asked any more."""
+    meta = {"meta": {"applied_through_seq": last_before(before)}} if before else {}
+    return {"type": "success", "id": id, "result": result, **meta}
 
 
 def failure(id: int | None, status: int, message: str, method: str = "") -> JsonObject:

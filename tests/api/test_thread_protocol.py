@@ -68,9 +68,11 @@ async def test_a_run_is_started_followed_and_decided_as_the_sdk_does_it(
     assert data_of(events, "values")[-1] == state["values"]
 
     decided = {"interrupt_id": asked["interrupt_id"], "response": [{"type": "approve"}]}
-    answer = await done(api.http, thread, "input.respond", namespace=[], **decided)
-    await api.ended(answer["run_id"])
+    answer = await sent(api.http, thread, "input.respond", namespace=[], **decided)
+    await api.ended(answer["result"]["run_id"])
     rest = await until_end(api.http, thread, since=events[-1]["seq"])
+    # What the client still hears of the question is known to be older than its answer.
+    assert events[-1]["seq"] <= answer["meta"]["applied_through_seq"] < rest[0]["seq"]
     assert data_of(rest, "input.answered") == [{"interrupt_ids": [asked["interrupt_id"]]}]
     assert data_of(rest, "lifecycle")[-1]["event"] == "completed"
     assert [data["event"] for data in data_of(rest, "tools")] == ["tool-started", "tool-finished"]

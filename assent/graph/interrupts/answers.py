@@ -7,6 +7,7 @@ Clients answer one form with another's words, so these are understood wherever t
     edit      {"type": "edit", "args": {…}}
               {"type": "edit", "args": {"action": tool, "args": {…}}}
               {"type": "edit", "edited_action": {"name": tool, "args": {…}}}
+              with "editedAction" in its place, or beside it and the same
     reject    {"type": "reject", "message"?: why}
               {"type": "ignore"}
     respond   {"type": "respond", "message": answer}
@@ -152,7 +153,7 @@ WORDS = {
     "response": "respond",
 }
 
-FIELDS = {"type", "args", "message", "edited_action"}
+FIELDS = {"type", "args", "message", "edited_action", "editedAction"}
 
 
 def _has_word(answer: Json) -> bool:
@@ -197,7 +198,8 @@ def _check_unchanged(approval: Approval, answer: Mapping[str, Json]) -> None:
     """An approval has no other fields, but agent-inbox may repeat the call as it was shown."""
     shown = approval.current_args
     repeated = (None, shown, {"action": approval.tool, "args": shown})
-    if answer.get("message") or "edited_action" in answer or answer.get("args") not in repeated:
+    has_others = answer.get("message") or {"edited_action", "editedAction"} & set(answer)
+    if has_others or answer.get("args") not in repeated:
         raise InvalidDecision(
             f"The approval {approval.approval_id} is for exactly what was shown, so an approval "
             f"takes neither words nor other arguments. {FORMS}",
@@ -223,7 +225,12 @@ def _response(answer: Mapping[str, Json]) -> Json:
 
 def _edited_args(approval: Approval, answer: Mapping[str, Json]) -> dict[str, Any]:
     args: Json = answer.get("args")
-    edited = answer.get("edited_action")
+    edited = answer.get("edited_action", answer.get("editedAction"))
+    if edited != answer.get("editedAction", edited):
+        raise InvalidDecision(
+            "The edit names two actions that differ, as `edited_action` and `editedAction`. "
+            "Send one of them."
+        )
     if edited is not None:
         action = edited if isinstance(edited, Mapping) else {}
         _check_same_tool(approval, action.get("name"))

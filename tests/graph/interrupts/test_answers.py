@@ -58,6 +58,18 @@ WORDED = [
         {"type": "edit", "edited_action": {"name": "pay", "args": {"amount": 2}}},
         Edit({"amount": 2}),
     ),
+    (
+        {"type": "edit", "editedAction": {"name": "pay", "args": {"amount": 2}}},
+        Edit({"amount": 2}),
+    ),
+    (
+        {
+            "type": "edit",
+            "edited_action": {"name": "pay", "args": {"amount": 2}},
+            "editedAction": {"name": "pay", "args": {"amount": 2}},
+        },
+        Edit({"amount": 2}),
+    ),
     ({"type": "reject"}, Reject()),
     ({"type": "reject", "message": "No."}, Reject("No.")),
     ({"type": "ignore", "args": None}, Reject()),
@@ -105,6 +117,8 @@ def test_several_are_decided_by_position_or_by_name() -> None:
      {"type": "reject", "message": {"why": 1}}, {"type": "approve", "args": {"amount": 2}}, {"type": "approve", "message": "but gently"},
      {"type": "accept", "args": {"action": "pay", "args": {"amount": 2}}},
      {"type": "approve", "edited_action": {"name": "pay", "args": {}}},
+     {"type": "approve", "editedAction": {"name": "pay", "args": {}}},
+     {"type": "edit", "edited_action": {"name": "pay", "args": {}}, "editedAction": {"name": "pay", "args": {"x": 1}}},
      [], [{"type": "approve"}] * 2, {"decisions": []}, {"decisions": {}}, ["approve"]],
     ids=repr,
 )  # fmt: skip

@@ -83,6 +83,11 @@ from assent.core.json import Json, JsonObject, encode_json
 from assent.storage.base import LogEntry
 
 
+def last_before(seq: int) -> int:
+    """The highest number that an event can have which is told of an entry before this one."""
+    return seq * PLACES_OF_ENTRY - 1
+
+
 class Told(NamedTuple):
     """What is told in a channel of the graph at the path `ns`, by its `node`. `method` names it if
     the channel does not."""
