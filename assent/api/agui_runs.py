@@ -44,9 +44,9 @@ from assent.core.errors import (
     NotFound,
     ThreadPaused,
 )
-from assent.core.events import Checkpoint
+from assent.core.events import Checkpoint, LlmRetry, RunRecovered, decode
 from assent.core.json import Json, JsonObject
-from assent.core.rows import UNFINISHED, Run, RunStatus, Thread
+from assent.core.rows import UNFINISHED, Run, RunStatus, Thread, ThreadStatus
 from assent.core.run_input import RunInput
 from assent.runs.follow import Following, Queued, first_of, follow_run, replay_run
 from assent.runs.service import Runs, no_thread
@@ -186,6 +186,7 @@ class Asking:
         agent = await self._agent(runs, thread)
         shape = runs.shape_of(agent)
         values = await self._values(runs, thread, agent)
+        conversation = await _without_drafts(runs, thread, conversation, values)
         sent = sent_messages(conversation, _ids_in(values))
         outcome = await stored_outcome(runs.storage, key)
         if outcome is not None and outcome.run_id is not None:
@@ -193,8 +194,10 @@ class Asking:
         for message in sent.new:
             if isinstance(message["content"], list):
                 check_blocks(message["content"])
+        # What the agent itself has said asks for no answer.
+        is_said = thread is None or any(message["role"] != "assistant" for message in sent.new)
         given = graph_input(
-            sent.new,
+            sent.new if is_said else (),
             body.state,
             values=values,
             fields=shape.fields.names or (),
@@ -303,6 +306,30 @@ class Asking:
         """Undo that the run was asked for."""
         with suppress(Conflict, NotFound):
             await runs.cancel_run(run.run_id, self.by)
+
+
+async def _without_drafts(
+    runs: Runs, thread: Thread | None, conversation: Sequence[JsonObject], values: Json
+) -> Sequence[JsonObject]:
+    """The client's messages without those of the agent's that are written anew: by a run that is at
+    work, or by another attempt than the one that wrote them."""
+    new = sent_messages(conversation, _ids_in(values)).new
+    drafts = {message["id"] for message in new if message["role"] == "assistant"}
+    if thread is None or not drafts:
+        return conversation
+    if thread.status is not ThreadStatus.BUSY:
+        drafts &= await _given_up(runs, thread.thread_id)
+    return [message for message in conversation if message["id"] not in drafts]
+
+
+async def _given_up(runs: Runs, thread_id: str) -> set[str]:
+    """The ids of the messages of attempts that were given up, as far as the log goes back."""
+    ids: set[str] = set()
+    for entry in await runs.storage.read_log(thread_id, types=("run_recovered", "llm_retry")):
+        event = decode(entry.body)
+        if isinstance(event, RunRecovered | LlmRetry):
+            ids.update(event.message_ids)
+    return ids
 
 
 def _kept(conversation: Sequence[JsonObject], values: Json) -> list[JsonObject]:

@@ -21,6 +21,7 @@ from tests.support.server import (
 )
 from tests.support.thread_client import (
     ALL,
+    Event,
     data_of,
     done,
     is_end,
@@ -132,7 +133,7 @@ async def test_a_socket_opens_before_its_thread_and_tells_of_all_that_it_subscri
             channels=["lifecycle", "input", "values"],
         )
         heard = sorted(socket.events.values(), key=lambda each: each["seq"])
-        # States between those where a run rests are removed in time.
+        # The state in which it paused has what was decided by now, and so the next one is no news.
         assert {each["event_id"] for each in everything} <= socket.events.keys()
         assert [each for each in heard if each["method"] != "values"] == [
             each for each in everything if each["method"] != "values"
@@ -141,6 +142,35 @@ async def test_a_socket_opens_before_its_thread_and_tells_of_all_that_it_subscri
         gone = await socket.ask("subscription.unsubscribe", **watching)
         assert (gone["type"], gone["error"]) == ("error", "no_such_subscription")
     assert server.traces(f"pay {amount}") == []
+
+
+async def test_a_replay_has_the_states_of_the_last_run(
+    api: Api, server: Server, thread: str
+) -> None:
+    async with thread_socket(server.port, thread) as socket:
+        await socket.done("subscription.subscribe", channels=ALL)
+        await socket.done("run.start", **start("tell 2; look 1"))
+        first = (await socket.until())["seq"]
+        assert await until_end(api.http, thread) == [*socket.events.values()]
+        await socket.done("run.start", **start("tell 3; look 2"))
+        last = (await socket.until())["seq"]
+        heard = [*socket.events.values()]
+    replayed = await until_end(api.http, thread, lambda event: event["seq"] == last)
+
+    def up_to_first(events: list[Event], *left_out: str) -> list[Event]:
+        return [each for each in events if each["seq"] <= first and each["method"] not in left_out]
+
+    assert replayed[-1] == heard[-1]
+    assert [each for each in replayed if each["seq"] > first] == [
+        each for each in heard if each["seq"] > first
+    ]
+    states = ("values", "tasks")
+    assert up_to_first(replayed, *states) == up_to_first(heard, *states)
+    assert data_of(up_to_first(heard), "values")
+    assert not data_of(up_to_first(replayed), "values")
+    began = [each for each in data_of(up_to_first(replayed), "tasks") if "input" in each]
+    assert began
+    assert not any(each["input"] for each in began)
 
 
 async def test_each_question_of_a_graph_is_asked_and_answered(
