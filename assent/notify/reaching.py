@@ -250,3 +250,26 @@ def _check_url(to: Destination) -> None:
             f"Its URL begins with '{url.scheme}:'. Use https; "
             "or, for one on this machine during development, set 'allow_http'."
         )
+
+
+# ── parts of a URL, as a request to it is made ────────────────────────────────────────────────────
+
+Origin = tuple[str, str, int]
+"""Scheme, host and port."""
+
+
+def origin_of(text: str) -> Origin | None:
+    """The origin of a URL; None if it is none."""
+    try:
+        url = httpx.URL(text)
+        host = url.raw_host.decode("ascii").lower().removesuffix(".")
+    except (httpx.InvalidURL, UnicodeError):
+        return None
+    if not host or url.scheme not in DEFAULT_PORTS:
+        return None
+    return url.scheme, host, url.port or DEFAULT_PORTS[url.scheme]
+
+
+def has_path(text: str) -> bool:
+    """True if the URL has more behind its origin than a slash."""
+    return httpx.URL(text).raw_path != b"/"

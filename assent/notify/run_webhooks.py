@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
-import httpx
 import msgspec
 import structlog
 
@@ -29,6 +28,7 @@ from assent.core.rows import Notification, NotificationStatus, Run
 from assent.core.run_input import given_in
 from assent.core.text import visible
 from assent.notify.outbox import WEBHOOK
+from assent.notify.reaching import Origin, has_path, origin_of
 from assent.notify.webhooks import Target
 from assent.storage.base import Change, Storage
 from assent.storage.wrapped import Wrapped
@@ -51,7 +51,7 @@ class RunReceiver:
     port. Each of the `secrets` signs."""
 
     name: str
-    origin: tuple[str, str, int]
+    origin: Origin
     secrets: tuple[str, ...] = field(repr=False)
     allow_private: bool = False
     allow_http: bool = False
@@ -88,13 +88,13 @@ def run_receivers_from_json(value: Json, environment: Mapping[str, str]) -> tupl
         url = value_of(written.url, environment)
         made = RunReceiver(
             name=name,
-            origin=_origin(url) or ("", "", 0),
+            origin=origin_of(url) or ("", "", 0),
             secrets=tuple(value_of(secret, environment) for secret in written.secrets),
             allow_private=written.allow_private,
             allow_http=written.allow_http,
         )
         made.target(url)
-        if httpx.URL(url).raw_path != b"/":
+        if has_path(url):
             raise ConfigurationError(
                 "Its URL has a path, and every path of a host is taken. Write the host alone, as "
                 "in https://hooks.example.com."
@@ -112,22 +112,10 @@ def run_receivers_from_json(value: Json, environment: Mapping[str, str]) -> tupl
     return receivers
 
 
-def _origin(text: str) -> tuple[str, str, int] | None:
-    """The scheme, host and port of a URL; None if it is none."""
-    try:
-        url = httpx.URL(text)
-        host = url.raw_host.decode("ascii").lower().removesuffix(".")
-    except (httpx.InvalidURL, UnicodeError):
-        return None
-    if not host or url.scheme not in DEFAULT_PORTS:
-        return None
-    return url.scheme, host, url.port or DEFAULT_PORTS[url.scheme]
-
-
 def receiver_of(receivers: Sequence[RunReceiver], url: str) -> RunReceiver:
     """The receiver that the URL is of. Raises `InvalidRequest`, which repeats no more of it than
     its host."""
-    origin = _origin(url)
+    origin = origin_of(url)
     if origin is None:
         raise InvalidRequest("The 'webhook' is no URL. Write it as https://hooks.example.com/path.")
     for receiver in receivers:

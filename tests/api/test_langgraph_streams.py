@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -242,11 +244,25 @@ def numbered(frames: Sequence[Frame]) -> list[Frame]:
     def number(found: re.Match[str]) -> str:
         return numbers.setdefault(found[0], f"#{len(numbers)}")
 
-    told = []
-    for frame in frames:
-        text = json.dumps(_without_metadata(state_json(frame)), sort_keys=True)
-        told.append(json.loads(TIME.sub("now", ID.sub(number, text))))
+    texts = [json.dumps(_without_metadata(state_json(frame)), sort_keys=True) for frame in frames]
+    told: list[Frame] = []
+    # Tools that run side by side end in either order.
+    for are_ends, neighbours in groupby(texts, _ends_a_tool):
+        for text in sorted(neighbours, key=partial(ID.sub, "#")) if are_ends else neighbours:
+            told.append(json.loads(TIME.sub("now", ID.sub(number, text))))
     return told
+
+
+def _ends_a_tool(text: str) -> bool:
+    """True for a frame that tells what a tool has returned."""
+    match json.loads(text):
+        case [str(), {"tools": _} | {"name": "tools", "result": _}]:
+            return True
+        case [str(), {"type": "task_result", "payload": {"name": "tools"}}]:
+            return True
+        case [str(), [{"type": "tool"}, *_]]:
+            return True
+    return False
 
 
 def _without_metadata(value: Any) -> Any:

@@ -381,7 +381,7 @@ async def test_what_a_person_says_of_a_call_that_ran_out_of_time_is_told_to_the_
     decision: Any, answer: str
 ) -> None:
     shop = Shop([FOREVER])
-    await shop.run(tool_timeout={"work": 0.02})
+    await shop.run(tool_timeout={"work": 0.5})
     assert answer in told(await shop.decide(decision), "c1").text
     assert len(shop.keys) == 1
 
@@ -442,8 +442,8 @@ async def test_what_the_model_is_told_of_a_call_that_ran_out_of_time(
     effects: Any, ledger: bool, answer: str
 ) -> None:
     shop = Shop([FOREVER], Ledger() if ledger else None)
-    message = told(await shop.run(effects, tool_timeout=0.02), "c1")
-    assert message.text.startswith("The tool ran out of time after 0.02 seconds")
+    message = told(await shop.run(effects, tool_timeout=0.5), "c1")
+    assert message.text.startswith("The tool ran out of time after 0.5 seconds")
     assert message.text.endswith(answer)
     assert message.status == "error"
     assert shop.stopped == 1
@@ -461,7 +461,7 @@ async def test_a_tool_that_makes_an_error_of_being_stopped_has_run_out_of_time_a
         return "never"
 
     agent = AgentHarness().agent(
-        asks(("c1", "stubborn", {})), say("Done."), tools=[stubborn], approve=[], tool_timeout=0.02
+        asks(("c1", "stubborn", {})), say("Done."), tools=[stubborn], approve=[], tool_timeout=0.5
     )
     config: Any = {"configurable": {"thread_id": "t", EFFECTS_KEY: Ledger()}}
     await agent.ainvoke(ASKED, config)
@@ -570,7 +570,7 @@ async def events_of(agent: Any, *inputs: Any, config: Any = THREAD) -> list[Even
 async def test_a_call_that_ends_in_the_question_has_not_failed() -> None:
     shop = Shop([FOREVER])
     agent = AgentHarness().agent(
-        asks(("c1", "work", {"amount": 1})), tools=[shop.work], approve=[], tool_timeout=0.02
+        asks(("c1", "work", {"amount": 1})), tools=[shop.work], approve=[], tool_timeout=0.5
     )
     events = await events_of(agent, ASKED, config=shop.config)
     assert not [event for event in events if isinstance(event, ToolError)]

@@ -307,7 +307,7 @@ BODIES: dict[tuple[str, str], Callable[[Things], Any]] = {
     ("POST", "/runs/{id}/cancel"): lambda of: {},
     ("POST", "/approvals/decide"): lambda of: {"decisions": {of.approval: APPROVE}},
     ("POST", "/approvals/{id}/decide"): lambda of: APPROVE,
-    ("POST", "/approvals/{id}/preview"): lambda of: {"args": {"amount": 5}},
+    ("POST", "/approvals/{id}/preview"): lambda of: {"args": {"note": "Hm."}},
     ("POST", "/approvals/{id}/withdraw"): lambda of: None,
     ("POST", "/approvals/{id}/delegate"): lambda of: {"to": "zed"},
     ("POST", "/approvals/{id}/comment"): lambda of: {"text": "Hm."},
