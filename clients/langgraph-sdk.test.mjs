@@ -144,6 +144,38 @@ for (const [version, Client] of [["1", Client1], ["2", Client2]]) {
       assert.equal(lastWords(parts), words);
     });
 
+    test("an assistant has settings of its own, and versions to go back to", async () => {
+      const made = await client.assistants.create({
+        graphId: "agent",
+        name: "Mine",
+        config: { tags: ["first"] },
+        metadata: { sdk: version },
+      });
+      const id = made.assistant_id;
+      const changed = await client.assistants.update(id, { config: { tags: ["second"] } });
+      assert.equal(changed.version, 2);
+      const amount = newAmount();
+      const { thread_id } = await client.threads.create();
+      await client.runs.wait(thread_id, id, { input: say(`pay ${amount}`) });
+      const [run] = await client.runs.list(thread_id);
+      assert.equal(run.assistant_id, id);
+      assert.equal(run.metadata.sdk, version);
+      assert.deepEqual(run.kwargs.config.tags, ["second"]);
+      const found = await client.threads.search({ metadata: { assistant_id: id } });
+      assert.deepEqual(found.map((thread) => thread.thread_id), [thread_id]);
+
+      await client.assistants.setLatest(id, 1);
+      const versions = await client.assistants.getVersions(id);
+      assert.deepEqual(versions.map((each) => each.version), [2, 1]);
+      assert.deepEqual((await client.assistants.get(id)).config, { tags: ["first"] });
+      assert.equal((await client.assistants.search({ metadata: { sdk: version } })).length, 1);
+      await client.assistants.delete(id);
+      await assert.rejects(client.assistants.get(id), /404/);
+      // What was asked is decided all the same.
+      await decided(thread_id, { decisions: [APPROVE] }, id);
+      assert.equal(traces(`pay ${amount}`), 1);
+    });
+
     test("a thread has a history, from which another branch goes", async () => {
       const { thread_id } = await client.threads.create();
       for (const words of ["hello", "again"]) {

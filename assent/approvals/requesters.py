@@ -1,8 +1,8 @@
 """The people whose words an action can be traced to: its *requesters*.
 
 They are who started the run, whoever wrote to the thread's conversation before, and whoever changed
-the schedule or went back to an earlier state. With four eyes, none of them decides what came of it
-(`assent.approvals.rules`).
+the schedule or the assistant that it was begun with, or went back to an earlier state. With four
+eyes, none of them decides what came of it (`assent.approvals.rules`).
 
 A run keeps its requesters to its end, through all its pauses; each answer, reason or edit that it
 goes on with adds its author. A thread keeps those of its runs for the runs to come, until somebody

@@ -181,6 +181,21 @@ async def test_each_change_is_a_version_to_go_back_to(sdk: LangGraphClient) -> N
         await sdk.assistants.get_versions(id)
 
 
+async def test_changes_that_come_at_once_are_a_version_each(sdk: LangGraphClient) -> None:
+    id = str(uuid4())
+    makes = [sdk.assistants.create("agent", assistant_id=id, name=f"{n}") for n in range(4)]
+    made = await asyncio.gather(*makes, return_exceptions=True)
+    (first,) = [each for each in made if not isinstance(each, BaseException)]
+    assert {type(each) for each in made if each is not first} == {ConflictError}
+    changes = [sdk.assistants.update(id, metadata={f"of {n}": n}) for n in range(8)]
+    changed = await asyncio.gather(*changes)
+    assert sorted(each["version"] for each in changed) == list(range(2, 10))
+    last = await sdk.assistants.get(id)
+    assert last["metadata"] == {f"of {n}": n for n in range(8)}
+    versions = await sdk.assistants.get_versions(id, limit=100)
+    assert [each["version"] for each in versions] == list(range(9, 0, -1))
+
+
 async def test_an_agent_itself_is_not_changed(sdk: LangGraphClient) -> None:
     for id in ("agent", assistant_id_of("agent")):
         before = await sdk.assistants.get(id)

@@ -582,6 +582,8 @@ async def test_nobody_weakens_a_gate_whatever_their_role(scene: Scene, who: str)
             # Each by another route for the next person.
             path = STARTING[(number + EVERYBODY.index(who)) % len(STARTING)]
             await is_refused(path, {**body, "thread_id": f"weak-{who}"}, 422)
+        for each in CONFIGS:
+            await is_refused("/assistants", {"graph_id": "agent", "config": each}, 422)
         for path, body in ON_A_PAUSE:
             given = {**body, "thread_id": paused} if path in STARTING else body
             await is_refused(path, given, 409)
