@@ -416,9 +416,17 @@ def checkpoint_id_in(place: str | JsonObject) -> str:
     return checkpoint_id
 
 
+_OF_HEAD = frozenset({"thread_id", "checkpoint_ns", "checkpoint_map"})
+"""The fields of a checkpoint that name no state of a thread."""
+
+
 def one_place(checkpoint_id: str | None, checkpoint: JsonObject | None) -> str | None:
     """The id of the checkpoint that is given in one of these ways, if any is. Raises
     `ValueError`."""
+    if checkpoint and checkpoint.keys() <= _OF_HEAD:
+        # RemoteGraph names the thread alone.
+        check_root(checkpoint)
+        return checkpoint_id
     place = checkpoint_id_in(checkpoint) if checkpoint else checkpoint_id
     if checkpoint_id not in (None, place):
         raise ValueError("'checkpoint_id' and that of 'checkpoint' differ: send one of them")
