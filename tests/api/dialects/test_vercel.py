@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
 from msgspec import structs
 
+from assent.api.dialects.agui.stream import AgUi
 from assent.api.dialects.vercel.stream import AT_REST, ENDS, Vercel
 from assent.core.events import (
     ApprovalDecided,
@@ -149,6 +151,48 @@ def test_what_others_write_meanwhile_stays() -> None:
     )
     assert [part["type"] for part in message.parts] == ["step-start", "text", "data-seen", "text"]
     assert message.text == "Two.Once more."
+
+
+def test_what_stays_of_a_step_is_told_again_in_short() -> None:
+    beside = [
+        ToolCallDelta(message_id="m2", tool_call_id="c2", tool="look"),
+        *(ToolCallDelta(message_id="m2", args=each) for each in ("{", '"a": "\\u00e9', '\\n"}')),
+        LlmEnd(message_id="m2", tool_calls=(ToolCall(id="c2", name="look", args={"a": "é\n"}),)),
+        *(ToolProgress(tool="look", tool_call_id="c2", data=done) for done in range(100)),
+    ]
+    words = [Token(message_id="m2", content=each) for each in ('On "', "it\n", "é.")]
+    began = [LlmStart(message_id="m1"), LlmStart(message_id="m2"), *words]
+    cut = [Token(message_id="m1", content="Lost"), LlmError(message_id="m1", error=FAILED)]
+    entries = entries_of(START, *began, *beside, *cut)
+    assert Message().apply(chunks(entries)).json() == made(START, *began, *beside).json()
+    told = chunks(entries)
+    again = told[[each["type"] for each in told].index("reset-step") + 1 :]
+    assert [each["type"] for each in again] == [
+        *("text-start", "text-delta", "text-end"),
+        *("tool-input-start", "tool-input-delta", "tool-input-available"),
+        *("tool-output-available", "finish-step"),
+    ]
+    assert again[-2]["output"] == 99
+
+
+def test_a_reader_holds_what_was_said_and_not_each_word() -> None:
+    events = [
+        START,
+        LlmStart(message_id="m1"),
+        *(Token(message_id="m1", content=f"word{n} ") for n in range(2000)),
+        ToolCallDelta(message_id="m1", tool_call_id="c1", tool="look"),
+        *(ToolCallDelta(message_id="m1", args=f"{n}, ") for n in range(2000)),
+        *(ToolProgress(tool="look", tool_call_id="c1", data=n) for n in range(2000)),
+    ]
+    entries = entries_of(*events)
+    for dialect in (Vercel("m"), AgUi("t", "r")):
+        fold = dialect.fold()
+        tracemalloc.start()
+        for entry in entries:
+            fold(entry)
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert held < 120_000, dialect.name
 
 
 def test_who_goes_on_has_the_message_so_far() -> None:

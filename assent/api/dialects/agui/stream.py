@@ -196,6 +196,17 @@ class _Message:
         return {"id": id, "role": "assistant", "content": "".join(self.texts), **called, **owner}
 
 
+MOST_PIECES = 1000
+
+
+def _add(piece: str, pieces: list[str]) -> None:
+    """Add a piece to a text. Pieces cost ten times what their text does, so they are put together
+    now and then."""
+    if len(pieces) == MOST_PIECES:
+        pieces[:] = ["".join(pieces)]
+    pieces.append(piece)
+
+
 class _Run:
     """Folds the events of a run, and of those that go on at once where it paused."""
 
@@ -487,9 +498,9 @@ class _Run:
 
     def _grown(self, block: Block, text: str) -> Told:
         if block.kind is Kind.TEXT:
-            self._messages[block.message_id].texts.append(text)
+            _add(text, self._messages[block.message_id].texts)
         elif block.kind is Kind.CALL:
-            self._messages[block.message_id].calls[block.id][1].append(text)
+            _add(text, self._messages[block.message_id].calls[block.id][1])
         return b"%s%s}" % (self._pieces[block.id], encode_text(text))
 
     def _closed(self, change: Closed) -> Iterator[Told]:

@@ -174,9 +174,9 @@ class _Message:
         block = change.block
         if block is not self._block:
             self._block, self._head = block, _head(block)
-        chunk = self._head + encode_text(change.text) + b"}"
-        self._step.keep(block.id, block.message_id, chunk)
-        return chunk
+        text = encode_text(change.text)
+        self._step.grow(block.id, block.message_id, self._head, text)
+        return self._head + text + b"}"
 
     def _written(self, changes: Iterable[Change]) -> Iterator[Chunk | bytes]:
         """The chunks of what was written."""
@@ -184,15 +184,21 @@ class _Message:
             block = change.block
             if isinstance(change, Closed) and change.is_void:
                 continue
-            yield self._kept(block.id, block.message_id, _chunk(change))
+            if isinstance(change, Grown):
+                yield self._grown(change)
+            else:
+                yield self._kept(block.id, block.message_id, _chunk(change))
             if block.kind is Kind.CALL:
                 call = self._calls.setdefault(block.id, _Call(block.tool, self._steps))
                 if isinstance(change, Closed):
                     call.args = change.args
 
-    def _kept(self, part: str, message_id: str, chunk: Chunk | bytes) -> Chunk | bytes:
-        self._step.keep(part, message_id, chunk)
-        return chunk
+    def _kept(
+        self, part: str, message_id: str, chunk: Chunk, *, is_preliminary: bool = False
+    ) -> bytes:
+        encoded = encode_json(chunk)
+        self._step.keep(part, message_id, encoded, is_preliminary=is_preliminary)
+        return encoded
 
     def _model_started(self, event: LlmStart) -> Iterator[Chunk | bytes]:
         if not self._writing:
@@ -275,7 +281,7 @@ class _Message:
         chunk = {"type": "tool-output-available", "toolCallId": call_id, "output": output}
         if is_preliminary:
             chunk["preliminary"] = True
-        yield from self._answered(call_id, chunk, is_over=not is_preliminary)
+        yield from self._answered(call_id, chunk, is_preliminary=is_preliminary)
 
     def _tool_failed(self, event: ToolError) -> Iterator[Chunk | bytes]:
         error = event.error.message or event.error.type
@@ -283,14 +289,14 @@ class _Message:
         yield from self._answered(event.tool_call_id, chunk)
 
     def _answered(
-        self, call_id: str, chunk: Chunk, *, is_over: bool = True
+        self, call_id: str, chunk: Chunk, *, is_preliminary: bool = False
     ) -> Iterator[Chunk | bytes]:
         """The answer of a call, if that waits for one."""
         call = self._calls.get(call_id)
         if call is None or call.is_over:
             return
-        call.is_over = is_over
-        yield self._kept(call_id, "", chunk)
+        call.is_over = not is_preliminary
+        yield self._kept(call_id, "", chunk, is_preliminary=is_preliminary)
 
     def _updated(self, event: StateUpdate) -> Iterator[Chunk | bytes]:
         """What a node wrote at once: messages of a model, and answers of calls that no tool has
@@ -475,30 +481,73 @@ class _Call(Struct):
     is_over: bool = False
 
 
+class _Part:
+    """The chunks of a part of the message, which was written in the message `message_id`. Text that
+    grows is one chunk, and of outputs that take each other's place only the last one is there: a
+    reader holds what was said, and not each word of it."""
+
+    __slots__ = ("_chunks", "_is_preliminary", "head", "message_id", "text")
+
+    def __init__(self, message_id: str) -> None:
+        self.message_id = message_id
+        self._chunks: list[bytes] = []
+        self._is_preliminary = False
+        # The text that grows, in JSON, and what its chunks begin with.
+        self.head = b""
+        self.text = bytearray()
+
+    def add(self, chunk: bytes, *, is_preliminary: bool) -> None:
+        if self.text:
+            self._chunks.append(self._grown())
+            self.text.clear()
+        if self._is_preliminary:
+            self._chunks[-1] = chunk
+        else:
+            self._chunks.append(chunk)
+        self._is_preliminary = is_preliminary
+
+    def _grown(self) -> bytes:
+        return b"".join((self.head, b'"', self.text, b'"}'))
+
+    def chunks(self) -> Iterator[bytes]:
+        yield from self._chunks
+        if self.text:
+            yield self._grown()
+
+
 class _Step:
-    """The chunks since the last step began, by the part of the message that they are of, each with
-    the message that the part was written in."""
+    """The chunks since the last step began, by the part of the message that they are of."""
 
     def __init__(self, *, is_fresh: bool = False) -> None:
         self._has_begun = is_fresh
-        self._parts: dict[str, tuple[str, list[Chunk | bytes]]] = {}
+        self._parts: dict[str, _Part] = {}
 
     @property
     def is_fresh(self) -> bool:
         """True if the step has begun, and has nothing."""
         return self._has_begun and not self._parts
 
-    def keep(self, part: str, message_id: str, chunk: Chunk | bytes) -> None:
-        """Keep what was sent."""
+    def keep(
+        self, part: str, message_id: str, chunk: bytes, *, is_preliminary: bool = False
+    ) -> None:
+        """Keep what was sent. What is behind it takes the place of what `is_preliminary`."""
+        self._part(part, message_id).add(chunk, is_preliminary=is_preliminary)
+
+    def grow(self, part: str, message_id: str, head: bytes, text: bytes) -> None:
+        """Keep a piece of a text that grows, as JSON; its chunks begin with the `head`."""
+        found = self._parts.get(part) or self._part(part, message_id)
+        found.head = head
+        found.text += text[1:-1]
+
+    def _part(self, part: str, message_id: str) -> _Part:
         found = self._parts.get(part)
         if found is None:
-            self._parts[part] = (message_id, [chunk])
-        else:
-            found[1].append(chunk)
+            found = self._parts[part] = _Part(message_id)
+        return found
 
     def parts_of(self, message_ids: set[str]) -> list[str]:
         """The parts that were written in these messages."""
-        return [part for part, (id, _) in self._parts.items() if id in message_ids]
+        return [part for part, kept in self._parts.items() if kept.message_id in message_ids]
 
     def has_any_of(self, message_ids: set[str]) -> bool:
         """True if something of these messages was sent."""
@@ -507,13 +556,15 @@ class _Step:
     def without(self, message_ids: set[str]) -> _Step:
         """The step without these messages."""
         step = _Step(is_fresh=self._has_begun)
-        step._parts = {p: kept for p, kept in self._parts.items() if kept[0] not in message_ids}
+        step._parts = {
+            part: kept for part, kept in self._parts.items() if kept.message_id not in message_ids
+        }
         return step
 
-    def chunks(self) -> Iterator[Chunk | bytes]:
+    def chunks(self) -> Iterator[bytes]:
         """What was sent."""
-        for _, chunks in self._parts.values():
-            yield from chunks
+        for part in self._parts.values():
+            yield from part.chunks()
 
 
 _MADE: Mapping[str, Callable[[_Message, Any], Iterator[Chunk | bytes]]] = {
@@ -559,27 +610,25 @@ def _encoded(chunk: Chunk | bytes) -> bytes:
 
 def _head(block: Block) -> bytes:
     """The chunk of a piece of text, before that."""
+    if block.kind is Kind.CALL:
+        of_call = b'{"type":"tool-input-delta","toolCallId":%b,"inputTextDelta":'
+        return of_call % encode_text(block.id)
     return b'{"type":"%b-delta","id":%b,"delta":' % (block.kind.encode(), encode_text(block.id))
 
 
-def _chunk(change: Change) -> Chunk | bytes:
-    """The chunk of a change to a block."""
+def _chunk(change: Opened | Closed) -> Chunk:
+    """The chunk of the beginning or the end of a block."""
     block = change.block
     if block.kind is Kind.CALL:
         return _call_chunk(change)
-    if isinstance(change, Grown):
-        return _head(block) + encode_text(change.text) + b"}"
     return {
         "type": f"{block.kind}-{'start' if isinstance(change, Opened) else 'end'}",
         "id": block.id,
     }
 
 
-def _call_chunk(change: Change) -> Chunk:
+def _call_chunk(change: Opened | Closed) -> Chunk:
     block: Block = change.block
-    if isinstance(change, Grown):
-        delta = {"toolCallId": block.id, "inputTextDelta": change.text}
-        return {"type": "tool-input-delta", **delta}
     call = {"toolCallId": block.id, "toolName": block.tool}
     if isinstance(change, Opened):
         return {"type": "tool-input-start", **call}
