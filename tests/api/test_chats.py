@@ -65,6 +65,10 @@ async def test_a_question_is_answered(api: Api, thread: str) -> None:
     chat = Chat(api, thread, agent="asking")
     asked = await chat.say("Which?")
     (question,) = [part for part in asked.parts if part["type"] == "data-interrupt"]
+    respond = {"type": "respond", "message": "This one"}
+    other = Chat(api, thread, chat.messages, agent="asking")
+    other.messages[-1]["parts"][0]["data"]["digest"] = "0" * 64
+    await problem(await other.post(decisions={question["id"]: respond}), 409)
     assert question["data"]["value"] == {"question": "Which?"}
     done = await chat.send(decisions={question["id"]: "This one"})
     assert done.text == "Answers: ['This one']"
@@ -129,7 +133,11 @@ async def test_a_decision_is_on_what_was_shown(
     part["approval"] |= {"approved": True, "descriptor": {"digest": "0" * 64}}
     part["state"] = "approval-responded"
     await problem(await chat.post(), 409)
-    assert server.traces(f"pay {amount}") == []
+    # So is an edit, which comes beside the part that asks.
+    part["state"] = "approval-requested"
+    edit = {"type": "edit", "args": {"amount": int(f"9{amount}")}}
+    await problem(await chat.post(decisions={part["approval"]["id"]: edit}), 409)
+    assert server.traces(f"pay {amount}") == server.traces(f"pay 9{amount}") == []
 
 
 @pytest.mark.parametrize("approved", ["yes", None, 1])

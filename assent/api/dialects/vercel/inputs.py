@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from assent.core.approval import Approval, ApprovalStatus
 from assent.core.blocks import check_blocks
-from assent.core.decisions import Edit, Respond
+from assent.core.decisions import DECISION_TYPES, Edit, Respond
 from assent.core.errors import InvalidInput, InvalidRequest
 from assent.core.json import Json, JsonObject
 
@@ -103,23 +103,34 @@ def answered(
     found = (named or [*messages])[-1:]
     if not found or found[0].get("role") != "assistant":
         return None
-    parts = found[0].get("parts")
+    listed = found[0].get("parts")
+    parts = [part for part in listed if isinstance(part, dict)] if isinstance(listed, list) else []
+    digests = dict(_digests(parts))
     decisions: JsonObject = {}
-    for approval_id, decision in _decisions(parts if isinstance(parts, list) else []):
+    for approval_id, decision in _decisions(parts):
         if decisions.setdefault(approval_id, decision) != decision:
             raise _two_answers(approval_id)
     for approval_id, decision in beside.items():
+        is_ours = isinstance(decision, dict) and decision.get("type") in DECISION_TYPES
         answer = decisions.get(approval_id, {})
-        if answer.get("type") == "reject" and not _is_reject(decision):
+        if answer.get("type") == "reject" and not (is_ours and decision["type"] == "reject"):
             raise _two_answers(approval_id)
-        digest = answer.get("digest")
-        is_ours = isinstance(decision, dict) and digest is not None
-        decisions[approval_id] = {"digest": digest, **decision} if is_ours else decision
+        is_shown = is_ours and approval_id in digests
+        shown = {"digest": digests[approval_id]} if is_shown else {}
+        decisions[approval_id] = {**shown, **decision} if shown else decision
     return Answered(str(found[0].get("id") or ""), decisions)
 
 
-def _is_reject(decision: Json) -> bool:
-    return isinstance(decision, dict) and decision.get("type") == "reject"
+def _digests(parts: Sequence[JsonObject]) -> Iterator[tuple[str, Json]]:
+    """The digests of what was shown, by the ids of approvals."""
+    for part in parts:
+        asked, shown = part.get("approval"), None
+        if isinstance(asked, dict):
+            id, shown = asked.get("id"), asked.get("descriptor")
+        elif part.get("type") == "data-interrupt":
+            id, shown = part.get("id"), part.get("data")
+        if isinstance(shown, dict) and isinstance(id, str) and "digest" in shown:
+            yield id, shown["digest"]
 
 
 def _two_answers(approval_id: str) -> InvalidRequest:
@@ -128,9 +139,9 @@ def _two_answers(approval_id: str) -> InvalidRequest:
     )
 
 
-def _decisions(parts: Sequence[Json]) -> Iterator[tuple[str, JsonObject]]:
+def _decisions(parts: Sequence[JsonObject]) -> Iterator[tuple[str, JsonObject]]:
     for part in parts:
-        if not isinstance(part, dict) or part.get("state") != "approval-responded":
+        if part.get("state") != "approval-responded":
             continue
         approval = part.get("approval")
         if not isinstance(approval, dict) or not isinstance(approval.get("id"), str):
