@@ -1095,14 +1095,15 @@ class Runs:
                 "delete it.",
                 run_status=run.status,
             )
-        left = await self.storage.runs(thread_id=run.thread_id, status=UNFINISHED)
-        for other in left:
-            if other.input.get("paused_run") == run.run_id:
-                raise Conflict(
-                    f"The run '{other.run_id}' goes on from what was decided of '{run.run_id}', "
-                    "and has not ended. Wait for its end, or cancel it, then delete this one.",
-                    run_status=run.status,
-                )
+        # What goes on after a pause has the thread from the decision on.
+        is_busy = thread.status is ThreadStatus.BUSY and thread.run_id is not None
+        holder = await self.storage.run(thread.run_id or "") if is_busy else None
+        if holder is not None and holder.input.get("paused_run") == run.run_id:
+            raise Conflict(
+                f"The run '{holder.run_id}' goes on from what was decided of '{run.run_id}', and "
+                "has not ended. Wait for its end, or cancel it, then delete this one.",
+                run_status=run.status,
+            )
 
     def _agent(self, thread: Thread) -> Agent:
         name = thread.agent or first_of(self.agents)
