@@ -53,6 +53,13 @@ def test_known_secrets_are_left_out_whatever_they_look_like() -> None:
     assert redact("hush # (2), hush, hus h") == "…, …, hus h"
 
 
+@pytest.mark.parametrize("known", ["hush", "0198-af", "12:30"])
+def test_known_secrets_are_left_out_where_they_look_like_an_id_or_a_time(known: str) -> None:
+    redact = redacting([known, "OTHER"])
+    for text in (known, f"0{known}0", f"{known}-{known}"):
+        assert redact(text) == text.replace(known, "…")
+
+
 def test_a_leak_is_found_where_the_tests_look_for_one() -> None:
     for text, _ in HIDDEN[:2]:
         assert leaks(text)

@@ -20,7 +20,7 @@ import pytest
 
 from assent.core.clock import Clock
 from assent.core.errors import ConfigurationError, Unavailable
-from assent.core.rows import RunStatus
+from assent.core.rows import FileUse, RunStatus
 from assent.core.sealing import NoSeal
 from assent.storage.base import Change
 from assent.storage.sqlite import SqliteStorage, database
@@ -526,3 +526,14 @@ async def test_a_start_on_a_file_that_may_only_be_read_says_so_and_changes_nothi
                 pass
         async with SqliteStorage.open(path) as storage:
             assert await storage.thread("t") == thread()
+
+
+async def test_uses_of_uploads_are_found_where_there_were_none_before(path: Path) -> None:
+    use = FileUse(use_id="f:t", file_id="f", thread_id="t")
+    async with SqliteStorage.open(path) as storage:
+        assert await storage.file_uses("t") == ()
+        await storage.commit(Change(rows=(thread("t"), use)))
+        assert await storage.file_uses("t") == (use,)
+        assert await storage.file_uses("u") == ()
+    async with SqliteStorage.open(path) as storage:
+        assert await storage.file_uses("t") == (use,)

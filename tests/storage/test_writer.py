@@ -520,7 +520,20 @@ async def test_closing_commits_the_pieces_that_are_held(held_harness: WriterHarn
     assert held_harness.statements.count("COMMIT") == 2
 
 
-async def test_only_pieces_are_held(tmp_path: Path) -> None:
+async def test_other_events_take_those_that_follow_them_along(tmp_path: Path) -> None:
+    pacing = Pacing(together=3600.0)
+    async with harness_at(tmp_path / "harness.db", pacing) as harness:
+        harness.writer.append([Done(thread_id="t")], fail)
+        await asyncio.sleep(0.02)
+        harness.writer.append([piece("a ")], fail)
+        await asyncio.sleep(0.02)
+        assert harness.texts() == []
+        assert await harness.writer.write(note("b")) == "b"
+        assert harness.texts() == ["done", "a "]
+        assert harness.statements.count("COMMIT") == 1
+
+
+async def test_only_pieces_are_held_for_long(tmp_path: Path) -> None:
     async with harness_at(tmp_path / "harness.db", paced()) as harness:
         for number, event in enumerate((piece("a "), Done(thread_id="t"), Done(thread_id="u")), 1):
             harness.writer.append([event], fail)

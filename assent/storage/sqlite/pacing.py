@@ -19,6 +19,10 @@ LATE = 0.020
 """The seconds that deliveries take to reach the event loop from which on it is late. It stays so
 until they take a quarter of that."""
 
+TOGETHER = 0.002
+"""The seconds for which other events wait for their neighbours: that of a node, which begins, for
+that of the model that it calls."""
+
 MOST_LATE = 2 * LATE
 """The most that one delivery counts for, so that one long stop is not taken for a busy loop."""
 
@@ -32,8 +36,11 @@ class Pacing:
     `rest` and `begin` are called on the writer's thread, `delivered` on the event loop.
     """
 
-    def __init__(self, apart: float = APART, join: float = JOIN) -> None:
+    def __init__(
+        self, apart: float = APART, join: float = JOIN, together: float = TOGETHER
+    ) -> None:
         self.is_late = False
+        self.together = together
         self._apart = apart
         self._join = join
         self._begun = 0.0

@@ -20,6 +20,7 @@ from assent.core.grant import Grant
 from assent.core.rows import (
     Effect,
     File,
+    FileUse,
     Lease,
     Link,
     Notification,
@@ -85,6 +86,8 @@ class SqliteStorage(SqliteReads, Storage):
         self._audit_file = audit_file
         self._verifying = asyncio.Lock()
         self._logged: set[str] = set()
+        # None until it was asked for. Nobody else writes to the file.
+        self._has_file_uses: bool | None = None
 
     @classmethod
     @asynccontextmanager
@@ -172,6 +175,8 @@ class SqliteStorage(SqliteReads, Storage):
             # Events under a run's lease must be stored before the change that ends the lease.
             if isinstance(row, Run):
                 threads.add(row.thread_id)
+            elif isinstance(row, FileUse):
+                self._has_file_uses = True
         apply = operation(change, self._tables, self._erased)
         numbers = None
         while numbers is None:
@@ -185,6 +190,14 @@ class SqliteStorage(SqliteReads, Storage):
             self.checkpointer.forget_thread(change.erase)
             self._eraser.wake()
         return numbers
+
+    async def file_uses(self, thread_id: str) -> tuple[FileUse, ...]:
+        if self._has_file_uses is None:
+            ((found,),) = await self._reader.rows(queries.HAS_FILE_USES)
+            # One may have been committed since.
+            self._has_file_uses = self._has_file_uses or bool(found)
+        # Every run asks, and where nothing was ever uploaded there is nothing to read.
+        return await super().file_uses(thread_id) if self._has_file_uses else ()
 
     def append(
         self,

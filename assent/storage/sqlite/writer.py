@@ -2,8 +2,8 @@
 waits, and commits them in one transaction.
 
 A batch is whatever arrived while the batch before was being committed. A caller alone waits for one
-fsync, and a crowd shares one. Only pieces of messages, for which no caller waits, are held for some
-milliseconds, so that more of them share a commit (`pacing.py`). Each operation has a savepoint, so
+fsync, and a crowd shares one. Only events for which no caller waits are held for some milliseconds,
+so that more of them share a commit (`pacing.py`). Each operation has a savepoint, so
 one that fails is rolled back alone, and only its caller gets the error. Nobody learns of success
 before the commit.
 """
@@ -129,8 +129,8 @@ class Writer:
 
     `name` is the database's, for error messages. `on_stored` is called on the loop with the events
     of each commit, before any caller gets its own result. `seal` seals the events in the file, and
-    `audit_key` signs the records that are added to its audit chain. `pacing` says how long pieces
-    of messages are held.
+    `audit_key` signs the records that are added to its audit chain. `pacing` says how long events
+    are held.
     """
 
     def __init__(
@@ -300,19 +300,21 @@ class Writer:
         # Before anything else is taken: whatever is not, and is waited for, sets it again.
         self._hurry.clear()
         following = self._take_waiting(items, MAX_BATCH)
-        if following is None and len(items) < MERGE_FROM and all(map(is_piece, items)):
+        if following is None and len(items) < MERGE_FROM and not any(map(is_waited_for, items)):
             following = self._hold(items)
         return items, following
 
     def _hold(self, items: list[Item]) -> Maintenance[Any] | End | None:
-        """Hold pieces until it is time for them, or for something else that has come, and take what
+        """Hold events until it is time for them, or for something else that has come, and take what
         waits then."""
         following = None
-        rest = self._pacing.rest(time.monotonic())
+        are_pieces = all(map(is_piece, items))
+        rest = self._pacing.rest(time.monotonic()) if are_pieces else self._pacing.together
         if rest:
             self._hurry.wait(rest)
             following = self._take_waiting(items, MAX_BATCH)
-        self._pacing.begin(time.monotonic())
+        if any(map(is_piece, items)):
+            self._pacing.begin(time.monotonic())
         return following
 
     def _take_waiting(
@@ -523,6 +525,11 @@ class Writer:
         for item, error in outcome.failed:
             # Through the loop, so that a callback that raises disturbs no other delivery.
             self._loop.call_soon(item.on_error, error)
+
+
+def is_waited_for(item: Item) -> bool:
+    """True if a caller waits for the item."""
+    return not isinstance(item, Append)
 
 
 def _is_given_up(item: Item) -> bool:
