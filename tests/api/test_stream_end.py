@@ -247,3 +247,25 @@ async def test_a_server_that_stops_tells_its_readers(tmp_path: Path) -> None:
 async def whole(api: Api, path: str) -> bytes:
     response: httpx.Response = await api.http.get(path, headers=SSE)
     return response.content
+
+
+async def test_whoever_waits_for_a_run_counts_as_a_reader_of_a_stream(
+    server: Server, api: Api, thread: str, amount: int
+) -> None:
+    run = await api.run(thread, f"hold {amount}")
+    await server.until_traced(f"hold {amount}")
+    join = f"/threads/{thread}/runs/{run['run_id']}/join"
+    started = {"assistant_id": "agent", "input": {"messages": "tell 1"}}
+    async with AsyncExitStack() as stack:
+        # Without what holds whole answers to the document.
+        plain = await stack.enter_async_context(httpx.AsyncClient(base_url=server.url))
+        waiting = [await stack.enter_async_context(plain.stream("GET", join)) for _ in range(MOST)]
+        assert {response.status_code for response in waiting} == {200}
+        for path in (f"/threads/{thread}/runs/wait", "/runs/wait"):
+            await problem(await plain.post(path, json=started), 429)
+        await problem(await plain.get(join), 429)
+        server.let_go(amount)
+        for response in waiting:
+            assert b"held" in await response.aread()
+    assert len(await api.runs(thread)) == 1, "what was refused has begun nothing"
+    await expect(await api.http.post("/runs/wait", json=started), 200)

@@ -264,6 +264,7 @@ async def wait_for_new_run(
     request: Request,
     runs_by: TheRunsBy,
     by: TheActor,
+    admitted: Admitted,
     key: TheKey,
 ) -> Response:
     """What `POST /threads/{id}/runs` does, and the values of the thread once the run has ended or
@@ -289,6 +290,7 @@ async def join_run(
     request: Request,
     runs: TheRuns,
     by: TheActor,
+    admitted: Admitted,
     cancel_on_disconnect: bool = False,
 ) -> Response:
     """The values of the thread once the run has ended or somebody is asked. The status is sent at

@@ -81,7 +81,12 @@ async def stream_run(
 @answers(ValuesAfter, description=AFTER_RUN, location=True)
 @refuses(404, 409)
 async def wait_for_run(
-    body: NewThreadRunRequest, request: Request, runs: TheRuns, by: TheActor, key: TheKey
+    body: NewThreadRunRequest,
+    request: Request,
+    runs: TheRuns,
+    by: TheActor,
+    admitted: Admitted,
+    key: TheKey,
 ) -> Response:
     """The same, and the values after the run, as those of `POST /threads/{id}/runs/wait`."""
     return wait_for(request, await _begun(runs, body, by, key), body, by)
