@@ -247,6 +247,45 @@ def test_a_vote_says_who_is_still_needed_and_an_edit_asks_the_others() -> None:
     assert call["approval"]["descriptor"]["digest"] == "d3"
 
 
+def test_a_call_of_an_earlier_step_is_shown_anew_where_it_is_asked_with_other_arguments() -> None:
+    beside = [*writing("m2", "Beside."), LlmEnd(message_id="m2")]
+    asked = ASKED[len(CALLED) :]
+    edits = [
+        ApprovalEdited(approval_id="a1", args={"amount": n}, digest=f"d{n}", by="ann")
+        for n in (3, 4)
+    ]
+    ends = [
+        ToolEnd(tool="pay", tool_call_id="c1", output="paid 4"),
+        StateUpdate(
+            update={"messages": [{"type": "tool", "tool_call_id": "c1", "content": "paid 4"}]}
+        ),
+    ]
+    for edited, amount in ((edits[:1], 3), (edits, 4)):
+        message = made(*CALLED, *beside, *asked, *edited)
+        (part,) = (each for each in message.calls if each["state"] == "approval-requested")
+        assert (part["type"], part["input"]) == ("tool-pay", {"amount": amount})
+        assert (part["approval"]["id"], part["approval"]["descriptor"]["digest"]) == (
+            "a1",
+            f"d{amount}",
+        )
+    approved = ApprovalDecided(approval_id="a1", decision="approve", by="bob", args={"amount": 4})
+    first, last = made(*CALLED, *beside, *asked, *edits, approved, *ends).calls
+    assert (first["state"], first["input"]) == ("output-denied", {"amount": 5})
+    assert (last["state"], last["input"], last["output"]) == (
+        "output-available",
+        {"amount": 4},
+        "paid 4",
+    )
+    assert last["approval"]["approved"] is True
+    rejected = ApprovalDecided(approval_id="a1", decision="reject", by="bob")
+    calls = made(*CALLED, *beside, *asked, *edits, rejected, ends[1]).calls
+    assert [call["state"] for call in calls] == ["output-denied", "output-denied"]
+    at_once = ApprovalDecided(approval_id="a1", decision="edit", by="bob", args={"amount": 4})
+    *_, last = made(*CALLED, *beside, *asked, at_once, *ends).calls
+    assert (last["state"], last["input"]) == ("output-available", {"amount": 4})
+    replays(Vercel("m"), entries_of(*CALLED, *beside, *asked, *edits, approved, *ends))
+
+
 def test_an_interrupt_of_a_middleware_asks_about_the_call_of_its_model() -> None:
     asked = ApprovalRequired(approval_id="a1", kind="tool", tool="pay", args=PAY.args)
     (call,) = made(*CALLED, asked).calls

@@ -107,11 +107,12 @@ class Vercel(Foreign):
 
 
 class _Asked(Struct):
-    """An approval of the turn, and the tool call that shows it. If `is_made`, there is no such
-    call: it was made to show the approval with. A `question` is shown by itself. `shown` is what a
-    client gives back."""
+    """An approval of the turn, and the tool call that shows it; `of` is the call that it is about,
+    by its own id. If `is_made`, there is no such call: it was made to show the approval with. A
+    `question` is shown by itself. `shown` is what a client gives back."""
 
     call_id: str = ""
+    of: str = ""
     is_made: bool = False
     question: JsonObject = {}
     shown: JsonObject = {}
@@ -133,6 +134,8 @@ class _Message:
         self._steps = 0
         self._calls: dict[str, _Call] = {}
         self._asked: dict[str, _Asked] = {}
+        # By the ids of calls: the calls that are shown in their place.
+        self._instead: dict[str, str] = {}
 
     def frames(self, entry: LogEntry) -> Sequence[Frame]:
         """The frames of the next entry."""
@@ -292,11 +295,13 @@ class _Message:
         self, call_id: str, chunk: Chunk, *, is_preliminary: bool = False
     ) -> Iterator[Chunk | bytes]:
         """The answer of a call, if that waits for one."""
-        call = self._calls.get(call_id)
+        shown = self._instead.get(call_id, call_id)
+        call = self._calls.get(shown)
         if call is None or call.is_over:
             return
         call.is_over = not is_preliminary
-        yield self._kept(call_id, "", chunk, is_preliminary=is_preliminary)
+        chunk = {**chunk, "toolCallId": shown}
+        yield self._kept(shown, "", chunk, is_preliminary=is_preliminary)
 
     def _updated(self, event: StateUpdate) -> Iterator[Chunk | bytes]:
         """What a node wrote at once: messages of a model, and answers of calls that no tool has
@@ -326,15 +331,15 @@ class _Message:
             asked = self._asked[event.approval_id] = _Asked(question=_question(event))
             yield self._question(event, asked)
             return
-        call_id = self._call_of(event)
-        self._asked[event.approval_id] = _Asked(call_id or event.approval_id, not call_id)
-        if not call_id:
+        of = self._call_of(event)
+        asked = self._asked[event.approval_id] = _Asked(self._instead.get(of, of), of)
+        if not of:
             # In a step of its own: clients answer as soon as all calls of the last one are decided.
             yield from self._new_step()
-            call_id = event.approval_id
+            asked.call_id, asked.is_made = event.approval_id, True
             tool = event.tool or event.node or event.kind
-            yield from self._new_call(call_id, tool, event.args, is_made=True)
-        yield from self._asks(call_id, event, _reason(event))
+            yield from self._new_call(event.approval_id, tool, event.args, is_made=True)
+        yield from self._asks(event, _reason(event))
 
     def _call_of(self, event: ApprovalRequired) -> str:
         """The call that the approval is about, "" if none is known."""
@@ -342,7 +347,7 @@ class _Message:
             return event.tool_call_id
         if event.tool_call_id or not event.tool:
             return ""
-        shown = {asked.call_id for asked in self._asked.values()}
+        shown = {asked.of for asked in self._asked.values()}
         for call_id, call in self._calls.items():
             is_free = not call.is_over and call_id not in shown
             if is_free and (call.tool, call.args) == (event.tool, event.args):
@@ -350,12 +355,12 @@ class _Message:
         return ""
 
     def _asks(
-        self, call_id: str, event: ApprovalRequired | ApprovalEdited, reason: str
+        self, event: ApprovalRequired | ApprovalEdited, reason: str
     ) -> Iterator[Chunk | bytes]:
         """The call with the arguments as they are asked, and the request."""
-        yield from self._changed(call_id, event.args)
-        self._calls[call_id].is_over = False
         asked = self._asked[event.approval_id]
+        yield from self._shown_with(event.args, asked, event)
+        self._calls[asked.call_id].is_over = False
         asked.shown = {**asked.shown, **_shown(event)}
         yield self._request(event, asked, reason)
 
@@ -370,15 +375,32 @@ class _Message:
             chunk["reason"] = reason
         return self._kept(asked.call_id, "", chunk)
 
-    def _changed(self, call_id: str, args: Json) -> Iterator[Chunk | bytes]:
-        """The call with other arguments than it was shown with. Only one of the last step can be
-        changed: a client would show it twice."""
-        call = self._calls[call_id]
-        if args == call.args or call.step != self._steps:
+    def _shown_with(
+        self, args: Json, asked: _Asked, event: ApprovalEvent
+    ) -> Iterator[Chunk | bytes]:
+        """The call with these arguments, if it was shown with others. A client can change a call of
+        its last step. Of an earlier one it is told that it is over, with another approval's id, and
+        it is shown a new one in its place: nobody is to approve what they do not see."""
+        call = self._calls[asked.call_id]
+        if args == call.args:
             return
-        call.args = args
-        fields = {"toolCallId": call_id, "toolName": call.tool, "input": args}
-        yield self._kept(call_id, "", {"type": "tool-input-available", **fields})
+        if call.step == self._steps:
+            call.args = args
+            fields = {"toolCallId": asked.call_id, "toolName": call.tool, "input": args}
+            yield self._kept(asked.call_id, "", {"type": "tool-input-available", **fields})
+            return
+        call.is_over = True
+        old = {"toolCallId": asked.call_id}
+        id = f"{event.approval_id}-{call.step}"
+        yield self._kept(
+            asked.call_id, "", {"type": "tool-approval-request", "approvalId": id, **old}
+        )
+        yield self._kept(asked.call_id, "", {"type": "tool-output-denied", **old})
+        yield from self._new_step()
+        asked.call_id = f"{event.approval_id}-{self._steps}"
+        if asked.of:
+            self._instead[asked.of] = asked.call_id
+        yield from self._new_call(asked.call_id, call.tool, args, is_made=asked.is_made)
 
     def _question(self, event: ApprovalEvent, asked: _Asked, **fields: Json) -> Chunk | bytes:
         data = {**asked.question, **fields}
@@ -399,7 +421,7 @@ class _Message:
         asked = self._asked.get(event.approval_id)
         if asked is not None and asked.call_id:
             reason = f"{event.by} has changed the arguments, and others must agree."
-            yield from self._asks(asked.call_id, event, reason)
+            yield from self._asks(event, reason)
 
     def _decided(self, event: ApprovalDecided) -> Iterator[Chunk | bytes]:
         asked = self._asked.get(event.approval_id)
@@ -410,7 +432,10 @@ class _Message:
             yield self._question(event, asked, status="decided", **answer)
             return
         if event.decision == "edit":
-            yield from self._changed(asked.call_id, event.args)
+            before = asked.call_id
+            yield from self._shown_with(event.args, asked, event)
+            if asked.call_id != before:
+                yield self._request(event, asked, "")
         yield from self._closed(asked, event, event.decision != "reject", _said(event))
         if asked.is_made and event.decision != "reject":
             yield from self._output(asked.call_id, {"decision": event.decision, "by": event.by})
