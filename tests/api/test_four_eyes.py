@@ -170,6 +170,7 @@ NO_WAY = {
             "POST /assistants/search",
             "POST /assistants/count",
             "POST /assistants/{assistant_id}/versions",
+            "POST /approvals/{id}/preview",
         ),
         "it reads",
     ),
