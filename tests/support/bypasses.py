@@ -261,11 +261,14 @@ class RunStream(Door):
         # It is left out, as fields are that the graph does not know.
         yield Way("decisions", "in the input", [run(input={"messages": [], **forged})], ["done"])
         yield Way("decisions", "in the state", [state(values=forged)], ["409"])
+        dropped = state(values=None, as_node="__end__")
+        behind = [dropped, state(values=forged, as_node=paused.before)]
+        yield Way("decisions", "in the state, behind the question", behind, ["done", "422"])
         yield Way(
             "written",
             "as the step before",
             [
-                state(values=None, as_node="__end__"),
+                dropped,
                 state(values={"messages": [paused.message]}, as_node=paused.before),
                 run(input=None),
                 run(input=None, command={"goto": paused.gated}),
@@ -297,6 +300,8 @@ class RunStream(Door):
         other = {"decisions": {paused.other.approval["approval_id"]: APPROVE}}
         yield Way("another", "by our id", [run(command={"resume": other})], ["404"])
         yield Way("replayed", "the request", self.consented, ["409"])
+        answer = run(command={"resume": {"decisions": [APPROVE]}}, checkpoint=earlier)
+        yield Way("replayed", "at its checkpoint", [answer], ["409"])
         yield Way("fork", "the earlier question", [run(input=None, checkpoint=earlier)], ["asks"])
 
 
@@ -414,14 +419,13 @@ class Commands(RunStream):
 
     def _command(self, body: Json) -> tuple[str, Json]:
         """The command that says what this body of a run does."""
-        given = body.get("command")
+        params = {**body}
+        given, place = params.pop("command", None), params.pop("checkpoint", None)
+        if place is not None:
+            params["config"] = {"configurable": {"checkpoint_id": place["checkpoint_id"]}}
         if given is None:
-            params = {**body}
-            place = params.pop("checkpoint", None)
-            if place is not None:
-                params["config"] = {"configurable": {"checkpoint_id": place["checkpoint_id"]}}
             return "run.start", params
-        params = {name: given[name] for name in ("update", "goto") if name in given}
+        params |= {name: given[name] for name in ("update", "goto") if name in given}
         if "resume" in given:
             answer = given["resume"]
             by_id = isinstance(answer, dict) and answer and all(map(_is_id, answer))
