@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 
 from tests.support.bypasses import DOORS, NODES, ROWS, Door, Paused, Way, opened
-from tests.support.server import Api, Server, asking, scripted_agents, serving
+from tests.support.server import Api, Server, asking, expect, scripted_agents, serving
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +97,24 @@ async def test_nothing_runs_without_consent(
 
         # With consent it does run: the ledger can tell.
         await consent(door)
+
+
+@pytest.mark.parametrize("agent", NODES)
+async def test_what_waits_behind_a_question_asks_it_anew(
+    api: Api, server: Server, thread: str, amount: int, agent: str
+) -> None:
+    """A run that is to go on later from where the thread waits, with nothing: that is decided by
+    whoever looks at it then, and not by what was decided before."""
+    paused = await paused_on(api, thread, agent, amount)
+    place = {"checkpoint": paused.head["checkpoint"], "after_seconds": 1.0}
+    body = {"assistant_id": agent, "input": None, **place}
+    waits = await expect(await api.http.post(f"/threads/{thread}/runs", json=body), 200)
+    await api.decided(thread, type="reject")
+    run = await api.ended(waits.json()["run_id"])
+    assert run["status"] == "interrupted"
+    (anew,) = await api.pending(thread)
+    assert anew["approval_id"] != paused.approval["approval_id"]
+    assert server.traces(f"pay {amount}") == []
+    await api.decided(thread, type="approve")
+    await api.at_rest(thread)
+    assert server.traces(f"pay {amount}") == [f"pay {amount}"]
