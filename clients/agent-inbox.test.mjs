@@ -49,12 +49,16 @@ function request(thread) {
   return { action: action.name, args: action.arguments ?? {}, allowed };
 }
 
-/** Let the run go on from this answer, and read all that the inbox reads of it. */
+/** Let the run go on from this answer; the nodes that the inbox shows as those at work. */
 async function answered(graph, thread, answer) {
   const chunks = await all(
     client.runs.stream(thread, graph, { command: { resume: [answer] }, streamMode: "events" }),
   );
   assert.deepEqual(chunks.filter((chunk) => chunk.event === "error"), []);
+  return chunks
+    .filter((chunk) => chunk.data?.event === "on_chain_start")
+    .map((chunk) => chunk.data.metadata?.langgraph_node)
+    .filter(Boolean);
 }
 
 const answers = {
@@ -92,8 +96,10 @@ for (const [kind, [answer, outcome]] of Object.entries(answers)) {
     assert.deepEqual([read.action, read.args], ["pay", { amount }]);
     assert.ok(["approve", "edit", "reject"].every((each) => read.allowed.includes(each)));
 
-    await answered("agent", thread.thread_id, answer(read));
+    const nodes = await answered("agent", thread.thread_id, answer(read));
     const { paid, words } = outcome(amount);
+    assert.ok(nodes.includes("agent"), nodes.join());
+    assert.equal(nodes.includes("tools"), paid !== null);
     const after = await client.threads.get(thread.thread_id);
     assert.equal(after.status, "idle");
     assert.ok(after.values.messages.at(-1).content.includes(words));

@@ -28,6 +28,13 @@ export function traces(line) {
 /** Let the tools end that wait with this amount. */
 export const letGo = (amount) => writeFileSync(`${process.env.LEDGER}.go-${amount}`, "");
 
+/** The server is killed amid whatever it does, and started anew. */
+export async function killed() {
+  const asked = `${process.env.LEDGER}.kill`;
+  writeFileSync(asked, "");
+  await until(() => !existsSync(asked), "the server to be killed");
+}
+
 /** What `read` gives, once it is neither undefined, null nor false. */
 export async function until(read, what = read) {
   const deadline = Date.now() + PATIENCE;

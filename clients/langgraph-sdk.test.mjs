@@ -128,6 +128,65 @@ for (const [version, Client] of [["1", Client1], ["2", Client2]]) {
       letGo(amount);
     });
 
+    describe("a run that comes while another is at work", () => {
+      /** A thread at work on something, and what the client does meanwhile. */
+      async function busy() {
+        const amount = newAmount();
+        const { thread_id } = await client.threads.create();
+        const input = say(`slow ${amount}`);
+        const run = await client.runs.create(thread_id, "noted", { input });
+        await until(() => traces(`slow ${amount}`));
+        const second = (multitaskStrategy) =>
+          client.runs.create(thread_id, "noted", { input: say("hello"), multitaskStrategy });
+        return { thread_id, run, second, goOn: () => letGo(amount), first: `slow ${amount}` };
+      }
+
+      const statusOf = async (thread, run) => (await client.runs.get(thread, run.run_id)).status;
+
+      const humans = async (thread) =>
+        (await client.threads.getState(thread)).values.messages
+          .filter((message) => message.type === "human")
+          .map((message) => message.content);
+
+      test("is refused", async () => {
+        const { thread_id, run, second, goOn, first } = await busy();
+        await assert.rejects(second("reject"), (error) => error.status === 409);
+        goOn();
+        await client.runs.join(thread_id, run.run_id);
+        assert.deepEqual(await humans(thread_id), [first]);
+        assert.equal((await client.runs.list(thread_id)).length, 1);
+      });
+
+      test("waits its turn", async () => {
+        const { thread_id, run, second, goOn, first } = await busy();
+        const queued = await second("enqueue");
+        assert.equal(await statusOf(thread_id, queued), "pending");
+        goOn();
+        await client.runs.join(thread_id, queued.run_id);
+        assert.equal(await statusOf(thread_id, run), "success");
+        assert.deepEqual(await humans(thread_id), [first, "hello"]);
+      });
+
+      test("interrupts it", async () => {
+        const { thread_id, run, second, goOn, first } = await busy();
+        const next = await second("interrupt");
+        await client.runs.join(thread_id, next.run_id);
+        assert.equal(await statusOf(thread_id, run), "interrupted");
+        assert.equal(await statusOf(thread_id, next), "success");
+        assert.deepEqual(await humans(thread_id), [first, "hello"]);
+        goOn();
+      });
+
+      test("undoes it", async () => {
+        const { thread_id, second, goOn } = await busy();
+        const next = await second("rollback");
+        await client.runs.join(thread_id, next.run_id);
+        assert.equal(await statusOf(thread_id, next), "success");
+        assert.deepEqual(await humans(thread_id), ["hello"]);
+        goOn();
+      });
+    });
+
     test("two cuts lose nothing", async () => {
       const proxy = await cutting(3_000, 4_000);
       const through = new Client({ apiUrl: proxy.url });

@@ -131,13 +131,22 @@ def test_words_that_were_kept_from_streams_come_with_what_the_node_writes() -> N
         LlmRetry(**AT, error=ErrorInfo("OSError"), message_ids=("m",)),
     ],
 )
-def test_a_message_that_was_cut_off_ends_with_an_error(cut: Event) -> None:
-    last = said(
+def test_a_message_that_was_cut_off_ends_empty_with_an_error(cut: Event) -> None:
+    *_, words, call, last = said(
         LlmStart(**AT, message_id="m"),
         Token(**AT, message_id="m", content="I "),
+        ToolCallDelta(**AT, message_id="m", index=0, tool_call_id="c", tool="pay", args='{"amo'),
         cut,
         channels=["messages"],
-    )[-1]
+    )
+    # Clients keep the blocks that they have.
+    none = {"type": "text", "text": ""}
+    assert words == {"event": "content-block-finish", "index": 0, "content": none}
+    assert (call["index"], call["content"]["type"], call["content"]["args"]) == (
+        1,
+        "invalid_tool_call",
+        "",
+    )
     assert last == {"event": "error", "message": CUT_OFF, "code": "cut_off"}
 
 

@@ -475,15 +475,17 @@ def _text(data: Json) -> str:
 
 class _Message:
     """A message that is being written: its node, and by the id of each of its blocks the place of
-    that and its pieces. `start` are the fields of its beginning, until that was told."""
+    that and its pieces. `start` are the fields of its beginning, until that was told; `shown` are
+    its blocks, by their places."""
 
-    __slots__ = ("blocks", "node", "ns", "start")
+    __slots__ = ("blocks", "node", "ns", "shown", "start")
 
     def __init__(self, event: NodeEvent, start: JsonObject) -> None:
         self.ns = event.ns
         self.node = event.node
         self.start: JsonObject | None = start
         self.blocks: dict[str, tuple[int, list[str]]] = {}
+        self.shown: dict[int, Block] = {}
 
     def told(self, event: str, **fields: Json) -> Told:
         """Something of the message."""
@@ -562,14 +564,19 @@ class _Messages:
         yield message.told("message-finish", metadata=metadata, **fields)
 
     def void(self, message_ids: Iterable[str]) -> Iterator[Told]:
-        """The ends of messages that were cut off."""
+        """The ends of messages that were cut off. Clients keep what they have of one, so its blocks
+        end with nothing in them."""
         for message_id in message_ids:
             for _ in self._blocks.void([message_id]):
                 pass
             self._seen.discard(message_id)
             message = self._written.pop(message_id, None)
-            if message is not None and message.start is None:
-                yield message.told("error", message=CUT_OFF, code="cut_off")
+            if message is None or message.start is not None:
+                continue
+            for index, block in message.shown.items():
+                nothing = _finished(block, "", None)
+                yield message.told("content-block-finish", index=index, content=nothing)
+            yield message.told("error", message=CUT_OFF, code="cut_off")
 
     def written(self, event: StateUpdate) -> Iterator[Told]:
         """The messages that a node wrote at once. The results of tools are told of as such."""
@@ -604,6 +611,7 @@ def _of_block(message: _Message, change: Change) -> Told:
     match change:
         case Opened():
             index = message.opened(block.id)
+            message.shown[index] = block
             return message.told("content-block-start", index=index, content=_chunk(block, ""))
         case Grown():
             index, pieces = message.blocks[block.id]
