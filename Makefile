@@ -62,7 +62,7 @@ node: $(VENV)/ready  ## Install the Node.js that tests run clients in; make test
 clients: $(VENV)/ready  ## Install the JavaScript clients that people have, and test them; make clients LATEST=1 tries their newest versions
 	@$(BIN)/python -m tests.support.node || $(MAKE) node
 	$(BIN)/python -m clients.install $(if $(LATEST),--latest)
-	$(BIN)/python -m pytest clients
+	$(BIN)/python -m pytest -n 2 clients
 
 crash: $(VENV)/ready  ## Kill, starve and attack the server for hours; CONTRIBUTING.md says with what, and how to do less
 	CRASH_KILLS=$(CRASH_KILLS) $(BIN)/python -m pytest tests/acceptance/test_crash_storm.py

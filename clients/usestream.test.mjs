@@ -106,16 +106,20 @@ test("words come piece by piece, and each once", async () => {
 });
 
 test("a page that is loaded amid a run takes it up", async () => {
-  const before = await open("slow_agent");
-  say(before.now, "tell 100");
-  await before.until((now) => now.threadId && lastWords(now)?.includes("word3"));
+  const amount = newAmount();
+  const before = await open("noted");
+  say(before.now, `slow ${amount} then tell 20`);
+  await until(() => traces(`slow ${amount}`));
+  await before.until((now) => now.threadId);
   before.unmount();
 
-  const shown = await open("slow_agent", before.now.threadId);
-  await shown.until((now) => now.isLoading);
-  await shown.until((now) => isAtRest(now) && lastWords(now) === words(100));
-  assert.equal(shown.now.messages.length, 2);
+  const shown = await open("noted", before.now.threadId);
+  await shown.until((now) => now.isLoading && now.messages.length === 2);
+  letGo(amount);
+  await shown.until((now) => isAtRest(now) && lastWords(now) === words(20));
+  assert.equal(shown.now.messages.length, 4);
   assert.equal((await client.runs.list(shown.now.threadId)).length, 1);
+  assert.equal(traces(`slow ${amount}`), 1);
 });
 
 test("of two pages one decides, and the other is told who did", async () => {
