@@ -15,7 +15,7 @@ from assent.api.langgraph_shapes import LangGraphBody
 from assent.api.schemas import ClientConfig, Metadata, Name, SmallObject
 from assent.api.views import pick
 from assent.core.assistants import assistant_id_of
-from assent.core.json import JsonObject, holds
+from assent.core.json import Json, JsonObject, holds
 from assent.core.rows import Assistant, AssistantVersion
 from assent.runs.assistants import UNTITLED, Settings
 
@@ -88,10 +88,13 @@ class LatestRequest(LangGraphBody):
 class AssistantVersionSearch(SearchBody):
     """The versions to list, the last one first unless something else is said."""
 
-    def page(self, views: Sequence[JsonObject]) -> Sequence[JsonObject]:
-        """Those that are asked for: one more than the limit, if there are others."""
-        found = [view for view in views if holds(view["metadata"], self.metadata or {})]
-        found.sort(key=lambda view: view["version"], reverse=self.newest_first)
+    def takes(self, metadata: Mapping[str, Json]) -> bool:
+        """True if the version with this metadata is one of them."""
+        return holds(metadata, self.metadata or {})
+
+    def page(self, numbers: Sequence[int]) -> Sequence[int]:
+        """The numbers of those that are asked for: one more than the limit, if there are others."""
+        found = sorted(numbers, reverse=self.newest_first)
         return found[self.offset : self.offset + self.limit + 1]
 
 
@@ -109,6 +112,13 @@ def agent_view(name: str, descriptions: Mapping[str, str]) -> JsonObject:
         "created_at": SINCE,
         "updated_at": SINCE,
     }
+
+
+def agent_version_view(name: str, descriptions: Mapping[str, str]) -> JsonObject:
+    """The only version of an agent itself."""
+    view = agent_view(name, descriptions)
+    del view["updated_at"]
+    return view
 
 
 _SAME: Final = ("name", "description", "config", "context", "metadata")

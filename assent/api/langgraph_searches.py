@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, StrictBool, StrictInt
 
@@ -203,12 +203,12 @@ class AssistantSearchRequest(AssistantCountRequest, SearchBody):
         default=None, description="The fields to show; all of them if it is left out"
     )
 
-    def page(self, views: Sequence[JsonObject]) -> Sequence[JsonObject]:
-        """Those that are asked for, in order: one more than the limit, if there are others."""
-        name = self.sort_by or "created_at"
-        found = sorted(
-            filter(self.takes, views),
-            key=lambda view: (view[name], view["assistant_id"]),
-            reverse=self.newest_first,
-        )
-        return found[self.offset : self.offset + self.limit + 1]
+    def place(self, view: JsonObject) -> tuple[Any, str]:
+        """The place of the assistant in the order that is asked for, with its id."""
+        return view[self.sort_by or "created_at"], view["assistant_id"]
+
+    def page(self, places: Sequence[tuple[Any, str]]) -> Sequence[str]:
+        """The ids of those that are asked for, in order: one more than the limit, if there are
+        others."""
+        found = sorted(places, reverse=self.newest_first)
+        return [id for _, id in found[self.offset : self.offset + self.limit + 1]]

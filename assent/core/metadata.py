@@ -39,7 +39,13 @@ def count_fields(metadata: Json) -> int:
     return count
 
 
-def check_metadata(what: str, metadata: Mapping[str, Json]) -> None:
+MAX_ASSISTANT_METADATA_BYTES = 64 * 1024
+"""The most bytes of an assistant's metadata as JSON: each of its versions and its runs has them."""
+
+
+def check_metadata(
+    what: str, metadata: Mapping[str, Json], most_bytes: int = MAX_METADATA_BYTES
+) -> None:
     """Raise `InvalidRequest` if this, which is put together of several parts, is too much for
     `what` is to have it."""
     if (count := count_fields(dict(metadata))) > MAX_METADATA_FIELDS:
@@ -47,8 +53,8 @@ def check_metadata(what: str, metadata: Mapping[str, Json]) -> None:
             f"The {what}'s metadata would have {count:,} fields, and {MAX_METADATA_FIELDS:,} are "
             "the most that it may have."
         )
-    if (size := len(encode_json(metadata))) > MAX_METADATA_BYTES:
+    if (size := len(encode_json(metadata))) > most_bytes:
         raise InvalidRequest(
-            f"The {what}'s metadata would have {size:,} bytes as JSON, and "
-            f"{MAX_METADATA_BYTES:,} are the most that it may have."
+            f"The {what}'s metadata would have {size:,} bytes as JSON, and {most_bytes:,} are the "
+            "most that it may have."
         )

@@ -19,7 +19,7 @@ from assent.core.audit import Actor
 from assent.core.clock import Clock
 from assent.core.errors import Conflict, NotFound
 from assent.core.json import Json, JsonObject
-from assent.core.metadata import check_metadata
+from assent.core.metadata import MAX_ASSISTANT_METADATA_BYTES, check_metadata
 from assent.core.rows import Assistant, AssistantVersion, Thread
 from assent.core.run_input import RunInput
 from assent.runs.inputs import Shapes
@@ -253,7 +253,7 @@ class Assistants:
         config = dict(settings.config)
         self._recursion.check_requested(config.pop(LIMIT, None))
         shape.check_settings(dict(settings.context), config)
-        check_metadata("assistant", settings.metadata)
+        check_metadata("assistant", settings.metadata, MAX_ASSISTANT_METADATA_BYTES)
 
     # ── using ─────────────────────────────────────────────────────────────────────────────────────
 

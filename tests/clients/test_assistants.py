@@ -160,6 +160,7 @@ async def test_each_change_is_a_version_to_go_back_to(sdk: LangGraphClient) -> N
     versions = await sdk.assistants.get_versions(id)
     assert [each["version"] for each in versions] == [3, 2, 1]
     assert versions[0].keys() == fields(schema.AssistantVersion)
+    assert await sdk.assistants.get_versions(id, limit=2) == versions[:2]
     assert await sdk.assistants.get_versions(id, limit=1, offset=1) == [versions[1]]
     assert await sdk.assistants.get_versions(id, metadata={"a": 1}) == versions[1:]
 
@@ -245,6 +246,8 @@ UNFIT: list[tuple[dict[str, Any], str]] = [
     ({"graph_id": "looking", "config": {"configurable": {"colour": 1}}}, "declares no"),
     ({"graph_id": "agent", "config": {"recursion_limit": 501}}, "at most 500"),
     ({"graph_id": "agent", "metadata": {"assent_task": {}}}, "only the server sets"),
+    ({"graph_id": "agent", "metadata": {"a": "x" * 65_536}}, "65,536 are the most"),
+    ({"graph_id": "own_shop", "context": {"account": "x" * 65_536}}, "65,536 are the most"),
     *(({"graph_id": "looking", "config": config}, "") for config in CONFIGS),
 ]
 

@@ -3,6 +3,8 @@ settings of their own."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import Path, Query, Request, Response
@@ -16,6 +18,7 @@ from assent.api.langgraph_assistants import (
     AssistantRequest,
     AssistantVersionSearch,
     LatestRequest,
+    agent_version_view,
     agent_view,
     assistant_view,
     version_view,
@@ -36,13 +39,14 @@ from assent.api.shapes.assistants import (
     SchemasView,
 )
 from assent.core.access import Right
+from assent.core.assistants import version_id
 from assent.core.audit import Actor
 from assent.core.errors import Conflict, InvalidRequest, NotFound
 from assent.core.json import JsonObject
 from assent.graph.describing import check_depth, drawing_of, schemas_of, subgraphs_of
 from assent.runs.assistants import no_assistant
 from assent.runs.service import Runs
-from assent.storage.base import all_pages, all_rows
+from assent.storage.base import all_pages
 
 router = router_of("assistants")
 
@@ -61,8 +65,14 @@ async def search_assistants(
     """The agents that match, and the assistants that were created. If there are more, the header
     `X-Pagination-Next` is the `offset` of those."""
     body = body or AssistantSearchRequest()
-    views, headers = page_of(body.page(await _views(request, runs)), body)
-    return json_response([selected(each, body.select) for each in views], headers=headers)
+    places = [body.place(view) async for view in _views(request, runs) if body.takes(view)]
+    ids, headers = page_of(body.page(places), body)
+    found: list[JsonObject] = []
+    for id in ids:
+        # It may have been deleted meanwhile.
+        with suppress(NotFound):
+            found.append(selected(await _view(request, runs, id), body.select))
+    return json_response(found, headers=headers)
 
 
 @router.post("/assistants/count")
@@ -73,7 +83,7 @@ async def count_assistants(
 ) -> Response:
     """The number of assistants that a search would find."""
     body = body or AssistantCountRequest()
-    return json_response(sum(map(body.takes, await _views(request, runs))))
+    return json_response(len([None async for each in _views(request, runs) if body.takes(each)]))
 
 
 @router.get("/assistants/{assistant_id}")
@@ -84,10 +94,7 @@ async def get_assistant(
     assistant_id: AssistantPath, request: Request, runs: TheRuns, by: TheActor
 ) -> Response:
     """An agent, by its name or its id as an assistant; or an assistant that was created."""
-    itself = runs.assistants.itself(assistant_id)
-    if itself is not None:
-        return json_response(agent_view(itself, served(request).descriptions))
-    return json_response(assistant_view(await runs.assistants.assistant(assistant_id)))
+    return json_response(await _view(request, runs, assistant_id))
 
 
 @router.post("/assistants/{assistant_id}/versions")
@@ -105,15 +112,20 @@ async def list_versions(
     body = body or AssistantVersionSearch()
     itself = runs.assistants.itself(assistant_id)
     if itself is not None:
-        only = agent_view(itself, served(request).descriptions)
-        del only["updated_at"]
-        views = [only]
-    else:
-        found = await runs.assistants.assistant(assistant_id)
-        versions = await all_rows(runs.storage.assistant_versions, assistant_id=found.assistant_id)
-        views = [version_view(each) for each in versions]
-    page, headers = page_of(body.page(views), body)
-    return json_response(page, headers=headers)
+        only = agent_version_view(itself, served(request).descriptions)
+        return json_response([only] if body.offset == 0 and body.takes(only["metadata"]) else [])
+    found = await runs.assistants.assistant(assistant_id)
+    id = found.assistant_id
+    numbers = [
+        version.number
+        async for page in all_pages(runs.storage.assistant_versions, assistant_id=id)
+        for version in page
+        if body.takes(version.metadata)
+    ]
+    chosen, headers = page_of(body.page(numbers), body)
+    versions = [await runs.storage.assistant_version(version_id(id, each)) for each in chosen]
+    views = [version_view(each) for each in versions if each is not None]
+    return json_response(views, headers=headers)
 
 
 @router.get("/assistants/{assistant_id}/graph")
@@ -275,7 +287,18 @@ async def _agent(runs: Runs, assistant_id: str) -> str:
     return name
 
 
-async def _views(request: Request, runs: Runs) -> list[JsonObject]:
-    descriptions = served(request).descriptions
-    itself = [agent_view(name, descriptions) for name in runs.agents]
-    return [*itself, *map(assistant_view, await all_rows(runs.storage.assistants))]
+async def _view(request: Request, runs: Runs, assistant_id: str) -> JsonObject:
+    """The assistant as it is shown. Raises `NotFound`."""
+    itself = runs.assistants.itself(assistant_id)
+    if itself is not None:
+        return agent_view(itself, served(request).descriptions)
+    return assistant_view(await runs.assistants.assistant(assistant_id))
+
+
+async def _views(request: Request, runs: Runs) -> AsyncIterator[JsonObject]:
+    """Every assistant that is seen, one by one: all of them together may be large."""
+    for name in runs.agents:
+        yield agent_view(name, served(request).descriptions)
+    async for page in all_pages(runs.storage.assistants):
+        for assistant in page:
+            yield assistant_view(assistant)
