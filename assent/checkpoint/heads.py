@@ -7,17 +7,19 @@ gives it too: a forgotten entry costs a read, and a write that was rolled back l
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from assent.checkpoint.extents import Extents, is_beginning
 from assent.checkpoint.fingerprints import Hashes
 from assent.checkpoint.values import Encoded, Key, Refs
 from assent.core.remembered import Remembered
+from assent.core.rows import Lease
 from assent.core.shown import Blocks
 
 MAX_KEYS = 10_000
 MAX_CHECKPOINTS = 4_096
+MAX_OWN_BYTES = 4 << 20
 
 OBJECT_BYTES = 1_500
 PLAIN_BYTES = 32
@@ -61,6 +63,20 @@ class Listing:
         return 2 * self.size + OBJECT_BYTES + each * len(self.items)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnHead:
+    """The checkpoint that was put last in a namespace by the run that has the `lease`, and its row
+    as the file has it, without writes. `written` is the latest checkpoint with writes of tasks:
+    those may come before it does. Ids sort by the time at which they were made."""
+
+    k: int
+    lease: Lease | None = None
+    checkpoint_id: str = ""
+    row: tuple[Any, ...] = ()
+    size: int = 0
+    written: str = ""
+
+
 class Heads:
     """The keys that were used last, by thread and namespace; the checkpoints, by number of the key
     and id; and the lists, by extents."""
@@ -73,6 +89,9 @@ class Heads:
         self.lists: Remembered[Listing] = Remembered(
             cache_bytes, weight=lambda listing: listing.memory, owner=lambda listing: listing.k
         )
+        self._own: Remembered[OwnHead] = Remembered(
+            MAX_OWN_BYTES, weight=lambda own: own.size + OBJECT_BYTES, owner=lambda own: own.k
+        )
 
     def key(self, thread_id: str, ns: str) -> Key | None:
         return self.keys.get((thread_id, ns))
@@ -83,6 +102,28 @@ class Heads:
             return listing
         longer = (each for each in self.lists.owned(k) if is_beginning(extents, each.extents))
         return next(longer, None)
+
+    def put_own(self, own: OwnHead) -> None:
+        """Remember what a run has put last in a namespace."""
+        before = self._own.get(own.k)
+        self._own.put(own.k, replace(own, written=before.written if before else ""))
+
+    def note_writes(self, k: int, checkpoint_id: str) -> None:
+        """Note that there are writes of a task for the checkpoint."""
+        own = self._own.get(k) or OwnHead(k=k)
+        self._own.put(k, replace(own, written=max(own.written, checkpoint_id)))
+
+    def own(self, key: Key | None, lease: Lease | None) -> OwnHead | None:
+        """What the run with this lease has put last in the namespace, if nobody else has put
+        anything there since, and no task has written to it."""
+        own = self._own.get(key.k) if key and lease else None
+        if own is None or own.lease != lease or own.written >= own.checkpoint_id:
+            return None
+        return own
+
+    def drop_own(self, k: int) -> None:
+        """Forget what a run has put last in the namespace."""
+        self._own.drop(k)
 
     def put_key(self, key: Key) -> None:
         self.keys.put((key.thread_id, key.ns), key)
@@ -106,3 +147,4 @@ class Heads:
         for k in keys:
             self.checkpoints.drop_owned(k)
             self.lists.drop_owned(k)
+            self._own.drop(k)

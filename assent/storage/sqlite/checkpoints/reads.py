@@ -26,6 +26,7 @@ NUMBER = 0
 """The place of `number` among them."""
 
 WRITE_COLUMNS = "w.task_id, w.channel, w.type, w.body, w.task_path, w.idx"
+WRITE_WIDTH = 6
 
 CHECKPOINTS = f"""
     SELECT s.key, {COLUMNS}, {WRITE_COLUMNS} FROM json_each(?) s

@@ -41,7 +41,7 @@ from assent.checkpoint.extents import (
     positions,
 )
 from assent.checkpoint.fingerprints import Fingerprints, are_held_elsewhere, are_messages, copies
-from assent.checkpoint.heads import Heads, Listing, Stored
+from assent.checkpoint.heads import Heads, Listing, OwnHead, Stored
 from assent.checkpoint.plan import Logs, Plan, is_log
 from assent.checkpoint.values import Key
 from assent.core import events
@@ -55,6 +55,7 @@ from assent.storage.sqlite.checkpoints.reads import (
     NUMBER,
     PAGE,
     WIDTH,
+    WRITE_WIDTH,
     Conditions,
     Reads,
     add_before,
@@ -77,6 +78,9 @@ from assent.storage.sqlite.checkpoints.tuples import (
 from assent.storage.sqlite.checkpoints.writes import CheckpointWrite, Stale, WriteRow
 from assent.storage.sqlite.reader import Reader
 from assent.storage.sqlite.writer import Transaction, Writer
+
+UNNUMBERED = 0
+"""In place of the number of a row that was not read."""
 
 ATTEMPTS = 5
 """A write is computed at most this often, if each time something it relied on was removed."""
@@ -153,6 +157,10 @@ class Checkpoints:
                 self._forget_namespace(parent)
             else:
                 self._remember(plan, checkpoint)
+                if lease is None:
+                    self._heads.drop_own(plan.key.k)
+                else:
+                    self._heads.put_own(_own_head(plan.key, lease, row))
                 thread_id = config["configurable"]["thread_id"]
                 return config_of(thread_id, parent.ns, checkpoint["id"])
         raise _removed_again_and_again(parent.thread_id)
@@ -288,6 +296,7 @@ class Checkpoints:
             rows.append((id, *task, channel, encoding, body))
         for _ in range(ATTEMPTS):
             key = await self._key(at)
+            self._heads.note_writes(key.k, str(at.checkpoint_id))
             try:
                 write = CheckpointWrite(key=key, writes=rows, lease=lease)
                 return await self._writer.write(write, threads=(), waits=lease is not None)
@@ -368,8 +377,9 @@ class Checkpoints:
         """The checkpoint that was named, or the latest."""
         at, codec = address(config), Codec(serde, self._seal)
         is_shown = SHOWN_KEY in config["configurable"]
+        lease = config["configurable"].get(LEASE_KEY)
         tried: Key | None = None
-        while read := await self._checkpoint(at):
+        while read := self._own_row(at, lease) or await self._checkpoint(at):
             row = found(read[0][:WIDTH], codec)
             key = row.stored.key
             if key == tried:
@@ -380,11 +390,20 @@ class Checkpoints:
             try:
                 values = await self._values(row.stored, codec, is_shown=is_shown)
             except Gone:
+                self._heads.drop_own(key.k)
                 tried = key
                 continue
             writes = [each[WIDTH:] for each in read if each[WIDTH] is not None]
             return as_tuple(row, values, pending_writes(writes, row, codec))
         return None
+
+    def _own_row(self, at: Address, lease: Lease | None) -> list[Any]:
+        """The row of the head, without writes, if the run with this lease has put it: that comes
+        back to it when it ends."""
+        own = self._heads.own(self._heads.key(at.thread_id, at.ns), lease)
+        if own is None or at.checkpoint_id not in (None, own.checkpoint_id):
+            return []
+        return [own.row]
 
     async def _checkpoint(self, at: Address) -> list[Any]:
         """The checkpoint's row, once with each of its writes and at least once; empty if there is
@@ -638,6 +657,16 @@ class Checkpoints:
     async def _value(self, stored: Stored, channel: str, codec: Codec) -> Any:
         refs = [stored.refs[channel]] if channel in stored.refs else []
         return Values(await self._blobs(refs), codec).of(stored, channel)
+
+
+def _own_head(key: Key, lease: Lease, stored: tuple[Any, ...]) -> OwnHead:
+    """The head as it is read, of the row that was stored."""
+    k, generation, id, parent_id, _, _, encoding, body, refs, metadata = stored
+    where = k, generation, key.thread_id, key.ns
+    no_writes = (None,) * WRITE_WIDTH
+    row = (UNNUMBERED, *where, id, parent_id, encoding, body, refs, metadata, *no_writes)
+    size = sum(map(len, (body, refs, metadata)))
+    return OwnHead(k=k, lease=lease, checkpoint_id=id, row=row, size=size)
 
 
 def _again(items: list[Any]) -> list[Any]:
