@@ -14,7 +14,9 @@ import httpx
 import pytest
 
 from assent import Approve, Assent, Reject, build_hitl_agent
+from assent.core.access import Owner
 from assent.core.clock import utc_now
+from assent.core.metadata import OF_TASK
 from tests.support.models import ScriptedModel, say
 from tests.support.server import problem
 from tests.support.told import part_of_script, results
@@ -205,6 +207,28 @@ async def test_it_is_the_agents_alone(tmp_path: Path) -> None:
                 await problem(await client.get(f"{path}{query}"), 404)
             await problem(await client.post(f"{path}/execute", json={}), 404)
         await problem(await client.post("/api/v1/agents/other/tasks", json=TASK), 404)
+
+
+async def test_a_copy_of_its_thread_is_no_task(tmp_path: Path) -> None:
+    async with asked(tmp_path) as (_, client):
+        path = await made(client)
+        task_id = path.rsplit("/", 1)[1]
+        for query in ("", "5"):
+            if query:
+                await executed(client, path, query)
+            copied = (await client.post(f"/threads/{task_id}/copy")).json()
+            assert copied["metadata"].get(OF_TASK) is None
+            await problem(await client.get(f"{TASKS}/{copied['thread_id']}"), 404)
+            await problem(await client.post(f"{TASKS}/{copied['thread_id']}/execute", json={}), 404)
+
+
+async def test_a_copy_of_an_empty_thread_can_be_traced_to_who_made_that(tmp_path: Path) -> None:
+    async with asked(tmp_path) as (assent, client):
+        ann = Owner("ann")
+        await assent.runs.create_thread("t", owner=ann, metadata={}, known_to=["bob"])
+        copied = (await client.post("/threads/t/copy")).json()["thread_id"]
+        thread = await assent.runs.thread(copied)
+        assert thread.requested_by == ("bob",)
 
 
 QUERIES = ("get_current_state", "get_events", "get_final_response")

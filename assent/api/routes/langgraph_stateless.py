@@ -29,10 +29,10 @@ from assent.api.shapes.runs import ThreadRunView, ValuesAfter
 from assent.approvals.idempotency import Key
 from assent.core.access import Right
 from assent.core.audit import Actor
-from assent.core.errors import Conflict
+from assent.core.errors import Conflict, NotFound
 from assent.core.rows import CancelMode
 from assent.runs.service import Runs
-from assent.storage.base import all_rows
+from assent.storage.base import all_pages
 
 router = router_of("runs")
 
@@ -123,16 +123,18 @@ async def cancel_runs(
     """Cancel several runs: those with these ids, or all of a status. Those that have ended are left
     as they are."""
     storage, thread_id = runs.storage, body.thread_id
+    found: list[str] = []
     if body.run_ids is None:
-        found = await all_rows(storage.latest_runs, thread_id=thread_id, status=body.statuses)
-    elif thread_id is None:
-        found = [await runs.run(run_id) for run_id in body.run_ids]
-    else:
-        found = [await run_of(runs, thread_id, run_id) for run_id in body.run_ids]
-    for run in found:
+        # Their ids alone: what each was given may have a mebibyte.
+        async for page in all_pages(storage.latest_runs, thread_id=thread_id, status=body.statuses):
+            found += [run.run_id for run in page]
+    for run_id in body.run_ids or ():
+        run = await (runs.run(run_id) if thread_id is None else run_of(runs, thread_id, run_id))
+        found.append(run.run_id)
+    for run_id in found:
         try:
-            await runs.cancel_run(run.run_id, by, action)
-        except Conflict:
-            # It has ended by itself.
+            await runs.cancel_run(run_id, by, action)
+        except (Conflict, NotFound):
+            # It has ended by itself, or was removed.
             continue
     return Response(status_code=204)

@@ -25,8 +25,10 @@ from assent.api.responses import Filling, json_response
 from assent.api.routing import router_of
 from assent.api.shapes.threads import FoundThread, PrunedThreads, StateView, ThreadView
 from assent.api.thread_views import state_at, whole_thread_view
+from assent.approvals.requesters import each_once
 from assent.core.access import Right
 from assent.core.json import JsonObject
+from assent.core.metadata import OWN_METADATA
 from assent.core.rows import Thread
 from assent.runs.searching import count_threads, found_threads
 from assent.runs.service import Runs
@@ -50,6 +52,12 @@ async def search_threads(
                 return json_response(page.views, headers=others_behind(body, len(page.views)))
     total = {"X-Pagination-Total": str(body.offset + len(page.views))}
     return json_response(page.views, headers=total)
+
+
+def given_metadata(thread: Thread) -> JsonObject:
+    """The metadata of the thread without those that only the server sets: it goes by what they
+    say."""
+    return {name: each for name, each in thread.metadata.items() if name not in OWN_METADATA}
 
 
 async def _found(runs: Runs, thread: Thread, body: ThreadSearchRequest) -> JsonObject:
@@ -86,11 +94,15 @@ async def copy(
     id: ThreadPath, request: Request, runs: TheRuns, by: TheActor, key: TheKey
 ) -> Response:
     """A new thread with the state and the metadata of this one. What that waits for is asked anew,
-    whatever was decided here."""
-    metadata = {**(await runs.thread(id)).metadata, **metadata_of(request)}
+    whatever was decided here. The copy of a task's thread is no task."""
+    source = await runs.thread(id)
+    metadata = {**given_metadata(source), **metadata_of(request)}
     started = await runs.copy(id, by=by, metadata=metadata, key=key)
     if started is None:
-        made = await runs.create_thread(None, owner=by.owner, metadata=metadata, key=key)
+        known_to = each_once(source.requested_by, by.known_to)
+        made = await runs.create_thread(
+            None, owner=by.owner, metadata=metadata, known_to=known_to, key=key
+        )
         return json_response(await whole_thread_view(runs, made))
     run = await carried_out(runs, started, "The state could not be taken over")
     with after_start(run):
