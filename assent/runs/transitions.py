@@ -177,6 +177,15 @@ def queued(
             assistant_id=assistant_in(run.input),
         )
         return Change(rows=(made, run)), made
+    if thread.agent is None:
+        # It belongs to the agent that it is first sent to, whenever that begins.
+        taken = replace(
+            thread,
+            agent=run.agent,
+            assistant_id=assistant_in(run.input),
+            version=thread.version + 1,
+        )
+        return Change(rows=(taken, run)), taken
     return Change(rows=(run,), unchanged=(thread,)), thread
 
 

@@ -15,6 +15,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import interrupt
 from langgraph_sdk import get_client, schema
 from langgraph_sdk.client import LangGraphClient
+from langgraph_sdk.errors import UnprocessableEntityError
 
 from assent.api.langgraph_shapes import state_view
 from assent.core.assistants import assistant_id_of
@@ -341,6 +342,16 @@ async def test_a_run_that_waits_its_turn_shows_what_it_was_given(
     assert [made] == await sdk.runs.list(thread)
     (listed,) = await api.runs(thread)
     assert (listed["status"], listed["metadata"]) == ("pending", {"a": 1})
+
+    # From then on the thread belongs to its agent, and is found by that.
+    of_agent = {"graph_id": "agent", "assistant_id": assistant_id_of("agent")}
+    assert (await sdk.threads.get(thread))["metadata"] == of_agent
+    found = await sdk.threads.search(ids=[thread], metadata=of_agent)
+    assert [each["status"] for each in found] == ["idle"]
+    with pytest.raises(UnprocessableEntityError, match="belongs to the agent 'agent'"):
+        await sdk.runs.create(thread, "foreign", input=given, after_seconds=3600)
+    assert [made] == await sdk.runs.list(thread)
+    await sdk.runs.cancel_many(thread_id=thread, status="pending")
 
 
 async def test_runs_have_the_statuses_that_langgraph_knows(
