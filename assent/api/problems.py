@@ -98,6 +98,9 @@ _VALIDATION_MESSAGES = {
     "model_attributes_type": "it should be a JSON object",
     "dict_type": "it should be a JSON object",
     "int_parsing": "it should be a whole number",
+    "int_type": "it should be a whole number",
+    "float_type": "it should be a number",
+    "bool_type": "it should be true or false",
     "int_parsing_size": "the number is too large",
 }
 """Replacements for messages of pydantic that only a Python programmer understands."""

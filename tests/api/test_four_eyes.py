@@ -190,6 +190,7 @@ NO_WAY = {
     "DELETE /threads/{id}/runs/{run_id}": "it has no words",
     "POST /approvals/{id}/withdraw": "a vote has no words",
     "POST /approvals/{id}/delegate": "a voting right has no words",
+    "POST /approvals/{id}/preview": "changes nothing",
     "POST /approvals/{id}/comment": "people read it, and the agent does not",
     "POST /approvals/{id}/links": "the words are those of the link's user",
     "POST /grants": "consent has no words",

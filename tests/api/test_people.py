@@ -385,7 +385,7 @@ async def test_a_page_of_mine_looks_past_what_is_for_others(
     people: dict[str, Api], thread: str, amount: int
 ) -> None:
     for number in range(3):
-        await people["bob"].paused(f"die {amount + number}", thread_id=f"{thread}-{number}")
+        await people["bob"].paused(f"slow {amount + number}", thread_id=f"{thread}-{number}")
     (pay,) = await people["bob"].paused(f"pay {amount}", thread_id=thread)
     found_ids: list[str] = []
     cursor = None

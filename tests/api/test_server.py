@@ -313,7 +313,7 @@ async def test_a_mistake_is_told_in_words_that_name_it(api: Api) -> None:
         b"[]": "The body: it should be a JSON object. Nothing was changed.",
         b'{"message": "x", "treadid": "t"}': "In the body, 'treadid': there is no such field. Nothing was changed.",
         b'{"message": "x", "metadata": []}': "In the body, 'metadata': it should be a JSON object. Nothing was changed.",
-        b'{"message": "x", "priority": 1e40}': "In the body, 'priority': the number is too large. Nothing was changed.",
+        b'{"message": "x", "priority": 1e40}': "In the body, 'priority': it should be a whole number. Nothing was changed.",
         b'{"message": "", "thread_id": "a b"}': (
             "In the body, 'message': it is empty. "
             "In the body, 'thread_id': an id is 1 to 64 letters, digits, '_' or '-'. Nothing was changed."

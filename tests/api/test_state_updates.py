@@ -148,8 +148,7 @@ async def test_a_thread_that_waits_or_is_busy_is_not_written_to(
     await problem(await api.http.post(path, json=body), 404)
     (approval,) = await api.paused(f"slow {amount}", thread_id=thread)
     refused = await problem(await api.http.post(path, json=body), 409)
-    # Who looks at an approval by itself is also told what they may do.
-    assert refused["approvals"] == [{name: approval[name] for name in approval if name != "yours"}]
+    assert refused["approvals"] == [approval]
     assert refused["detail"] == (
         f"The thread '{thread}' waits for a decision. Decide with POST /threads/{thread}/resume, "
         'or drop what it waits for with {"values": null, "as_node": "__end__"}; '

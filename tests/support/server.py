@@ -324,12 +324,16 @@ class Api:
         return (await self.client.threads.resume(thread_id, body)).fields
 
     async def pending(self, thread_id: str) -> list[Json]:
-        """The approvals that the thread waits for, in the order in which they were asked for."""
+        """The approvals that the thread waits for, in the order in which they were asked for, as
+        everybody sees them: without what their reader may do."""
         in_order = (await self.client.threads.get(thread_id)).approvals
         listed = self.client.approvals.list(thread_id=thread_id, status="pending")
         approvals = [approval async for approval in listed]
         assert [each.approval_id for each in approvals] == [each.approval_id for each in in_order]
-        return [each.fields for each in approvals]
+        return [
+            {name: value for name, value in each.fields.items() if name != "yours"}
+            for each in approvals
+        ]
 
     async def approval(self, approval_id: str) -> Json:
         """One approval."""

@@ -289,7 +289,7 @@ USES_OF_THREAD = "WHERE thread_id = ?"
 LINKS_OF_THREAD = "WHERE thread_id = ?"
 """Thread."""
 
-HAS_FILE_USES = "SELECT EXISTS (SELECT 1 FROM file_uses)"
+HAS_FILE_USES = "SELECT EXISTS (SELECT 1 FROM file_uses WHERE file_id > '')"
 
 SIZE_OF_FILES = "SELECT coalesce(sum(size), 0) FROM files"
 
