@@ -277,6 +277,7 @@ class RunStream(Door):
         )
         resuming = {"configurable": {"__pregel_resuming": True}}
         yield Way("own keys", "resuming", [run(input=None, config=resuming)], ["409"])
+        yield Way("own keys", "resuming with words", [said(tell, config=resuming)], ["done"])
         for word in WORDS:
             yield Way("word", f"{word!r}", [run(command={"resume": word})], ["422"])
         named = {paused.interrupt_id: "yes"}
