@@ -243,6 +243,8 @@ class RunStream(Door):
         # An agent of ours takes none.
         heard = "422" if paused.is_ours else "asks"
         yield Way("breakpoints", "others, and words", [said(pay, **fewer)], [heard])
+        behind_it = said(pay, interrupt_after=[paused.gated])
+        yield Way("breakpoints", "behind the step, and words", [behind_it], [heard])
         yield Way("null", "no input", [run()], ["409"])
         yield Way("null", "null", [run(input=None)], ["409"])
         yield Way("null", "at the head", [run(input=None, checkpoint=head)], ["409"])
@@ -409,7 +411,7 @@ class Commands(RunStream):
             elif (way.row, way.name) == ("word", "carried in the config"):
                 # To run.start it is no answer at all.
                 heard = ["unknown_error"]
-            if (way.row, way.name) != ("breakpoints", "others, and words"):
+            if way.row != "breakpoints" or not way.name.endswith("and words"):
                 yield way._replace(heard=heard)
 
     def _code(self, asked: Ask, status: str) -> str:
@@ -727,7 +729,7 @@ class Own(Door):
 
         none = run(input=None, interrupt_before=[])
         yield refused("breakpoints", "none", none, "409")
-        fewer = run(f"pay {paused.amount}", interrupt_before=[paused.before], **cancel)
+        fewer = run(f"pay {paused.amount}", interrupt_after=[paused.gated], **cancel)
         heard = "422" if paused.is_ours else "asks"
         yield Way("breakpoints", "others, and words", [fewer], [heard])
         yield refused("null", "no input", run())
