@@ -26,6 +26,7 @@ from assent.api.routing import JsonRoute
 from assent.cli.listening import OpenToAll, bind
 from assent.config.settings import Settings
 from assent.core.access import Right
+from assent.core.assistants import assistant_id_of
 from assent.core.errors import AgentLoadError, ConfigurationError
 from tests.support.command import REPOSITORY
 from tests.support.secrets import bearer, keys_of
@@ -315,7 +316,8 @@ async def of_threads(ctx, value):
 
 @auth.on.threads.create_run
 async def create_run(ctx, value):
-    if value.get("assistant_id") != "agent" or value.get("thread_id") == "t-closed":
+    is_agents = value.get("assistant_id") == "ID"
+    if not is_agents or value.get("thread_id") == "t-closed":
         return False
     value["metadata"]["owner"] = ctx.user.identity
 
@@ -323,7 +325,7 @@ async def create_run(ctx, value):
 @auth.on.threads.delete
 async def delete(ctx, value):
     return value["thread_id"] != "t-kept" and {"owner": ctx.user.identity}
-"""
+""".replace("ID", assistant_id_of("agent"))
 
 
 async def test_a_rule_is_asked_about_each_thing_that_a_request_asks_for(tmp_path: Path) -> None:
@@ -339,12 +341,24 @@ async def test_a_rule_is_asked_about_each_thing_that_a_request_asks_for(tmp_path
         assert await status("/threads/t-closed/commands", start) == 403
         assert await status("/threads/t-1/commands", {**start, "params": other}) == 403
         assert await status("/runs/batch", [hi, other]) == 403
+        # Whichever way the agent is named.
+        by_id = {**hi, "assistant_id": assistant_id_of("agent")}
+        for path, body, expected in (
+            ("/runs/wait", by_id, 200),
+            ("/agent/runs", {"message": "Hi", "agent": "agent"}, 202),
+            ("/agent/runs", {"message": "Hi"}, 202),
+            ("/agent/runs", {"message": "Hi", "agent": "other"}, 403),
+            ("/agui/other", {"assistant_id": "agent", "agent": "agent"}, 403),
+            ("/api/chat?agent=other", {"assistant_id": "agent", "agent": "agent"}, 403),
+            ("/agent/runs", {"message": "Hi", "thread_id": "t-new"}, 202),
+        ):
+            assert await status(path, body) == expected, path
         assert await status("/runs/batch", [hi, "no run"]) == 422
         assert await status("/runs/batch", [hi] * 1001) == 422
         assert await status("/runs/batch", [hi, hi]) == 200
         # What is begun so has what the rule has written.
         found = await client.post("/threads/search", headers=who("ann"), json={})
-        assert [each["metadata"]["owner"] for each in found.json()] == ["ann"] * 3
+        assert [each["metadata"]["owner"] for each in found.json()] == ["ann"] * 7
 
         for name in ("t-kept", "t-gone"):
             made = {"thread_id": name, "metadata": {"owner": "ann"}}

@@ -22,7 +22,10 @@ from assent.api.access.identity import IDENTITY, Credential, Found, Identity, Ki
 from assent.api.access.origins import check_page
 from assent.api.access.rules import Rule
 from assent.api.access.sources import said_by
+from assent.api.context import served
 from assent.api.cors import Origins
+from assent.core.access import Right
+from assent.core.assistants import assistant_id_of
 from assent.core.audit import Authentication
 from assent.core.errors import ConfigurationError
 from assent.core.json import Json, JsonObject
@@ -42,6 +45,13 @@ NAMESPACE = "assent_namespace"
 
 CHAT = "/api/chat"
 """The path of conversations, whose bodies name the thread otherwise."""
+
+AGENT_IN_QUERY = (CHAT, "/ws/query")
+"""The paths of requests whose query names the agent, and whose body does not."""
+
+AGENT_LEFT_OUT = ("/agent/", *AGENT_IN_QUERY)
+"""The beginnings of paths of requests that need not name the agent: it is the thread's, or the
+first."""
 
 COMMANDS = "/threads/{id}/commands"
 BATCH = "/runs/batch"
@@ -129,6 +139,8 @@ class ProjectAuth:
         filters: list[Mapping[str, Json]] = []
         for part in _parts(request, body):
             value = _value(request, resource, part.asked)
+            if action == "create_run":
+                await _name_assistant(request, identity, value)
             answer = await _answer(handler, context, value)
             if value["metadata"] and not part.takes_metadata:
                 request.scope[METADATA] = value["metadata"]
@@ -272,6 +284,25 @@ def _value(request: Request, resource: str, body: JsonObject | None) -> JsonObje
         "kwargs": given,
         "metadata": dict(metadata) if isinstance(metadata, dict) else {},
     }
+
+
+async def _name_assistant(request: Request, identity: Identity, value: JsonObject) -> None:
+    """Have the value name the assistant of a run by its id, as LangGraph's does, however the
+    request names the agent: a rule about one holds for all the ways to it."""
+    program, path = served(request).program, request.scope["route"].own_path
+    in_path = (request.path_params.get(name) for name in ("agent", "agent_id"))
+    named = next((each for each in in_path if each), None)
+    if named is None and path in AGENT_IN_QUERY:
+        named = request.query_params.get("agent")
+    elif named is None:
+        named = value.get("assistant_id") or value.get("agent")
+    if named is None and path.startswith(AGENT_LEFT_OUT):
+        id = value.get("thread_id")
+        seen = program.seen_by(identity.sight(Right.RUN)).storage
+        thread = await seen.thread(id) if isinstance(id, str) else None
+        named = (thread.agent if thread else None) or next(iter(program.agents), None)
+    if isinstance(named, str):
+        value["assistant_id"] = assistant_id_of(named) if named in program.agents else named
 
 
 def _value_of_store(request: Request, body: JsonObject | None) -> JsonObject:
