@@ -47,6 +47,13 @@ _THEIR_NAMES = {"schedule": "cron", "end_time": "ends_at", "multitask_strategy":
 class CronBody(GraphInput, LangGraphBody):
     """What a cron is created with, and changed by."""
 
+    refused = {
+        "command": "A cron gives its agent input: nobody is there to decide by it.",
+        **dict.fromkeys(
+            ("checkpoint", "checkpoint_id"), "Each run goes on from where its thread is by then."
+        ),
+    }
+
     webhook: Webhook | None = None
     on_run_completed: OnCompletion | None = Field(
         default=None,

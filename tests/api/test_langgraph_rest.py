@@ -450,10 +450,14 @@ async def test_a_cron_that_would_be_something_else_is_refused(sdk: LangGraphClie
     ):
         with pytest.raises(UnprocessableEntityError):
             await wrong
-    for end in ("9999-12-31T23:59:59-01:00", "0001-01-01T00:00:00+01:00"):
+    given = {"assistant_id": "agent", "schedule": LEAP_DAY, "input": said}
+    for more in (
+        {"end_time": "9999-12-31T23:59:59-01:00"},
+        {"end_time": "0001-01-01T00:00:00+01:00"},
+        {"command": {"resume": [{"type": "approve"}]}},
+        {"checkpoint": {"checkpoint_id": "1"}},
+    ):
         with pytest.raises(UnprocessableEntityError):
-            await sdk.http.post(
-                "/runs/crons", json={"assistant_id": "agent", "schedule": LEAP_DAY, "end_time": end}
-            )
+            await sdk.http.post("/runs/crons", json={**given, **more})
     with pytest.raises(NotFoundError):
         await sdk.crons.create("nobody", schedule=LEAP_DAY, input=said)
