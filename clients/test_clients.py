@@ -88,7 +88,7 @@ def test_clients_of_a_server_that_is_killed(tmp_path: Path) -> None:
 
 def test_the_page_on_langgraphs_sdks_runs(tmp_path: Path) -> None:
     page = REPOSITORY / "docs" / "how-to" / "use-from-langgraph-sdks.md"
-    (source,) = re.findall(r"^```javascript\n(.*?)^```$", page.read_text(), re.M | re.S)
+    source = "".join(re.findall(r"^```javascript\n(.*?)^```$", page.read_text(), re.M | re.S))
     with serving(tmp_path) as server:
         done = subprocess.run(
             [node(), "--input-type=module", "--eval", source.replace(PRINTED, server.url)],
@@ -97,6 +97,7 @@ def test_the_page_on_langgraphs_sdks_runs(tmp_path: Path) -> None:
             text=True,
             check=True,
         )
-    asked, answer = done.stdout.splitlines()
+    asked, answer, assistant = done.stdout.splitlines()
     assert asked.startswith("May delete_records be called with")
     assert answer
+    assert assistant == "records 2"
