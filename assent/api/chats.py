@@ -39,7 +39,7 @@ from assent.runs.follow import (
     follow_execution,
 )
 from assent.runs.service import Runs
-from assent.runs.transitions import Submission
+from assent.runs.transitions import OnBusy, Submission
 from assent.storage.base import LogEntry, all_rows
 
 MESSAGES = "messages"
@@ -126,16 +126,16 @@ async def _said(
     is_known = key is not None and await runs.storage.answer(key.answer_id) is not None
     ids = set() if thread is None or is_known else await _ids(runs, thread)
     place = await _place_of(runs, thread, last["id"]) if thread and last["id"] in ids else None
+    # The answer that it takes the place of may still be at work, and have no state yet.
+    is_anew = body.trigger == "regenerate-message" or body.message_id is not None
+    on_busy: OnBusy = "interrupt" if is_anew or place is not None else "enqueue"
     if place is None:
         new = [each for each in said if each["id"] not in ids] or [last]
         submission = _submission(body, agent, by, new)
-        return await _begun(runs, replace(submission, key=key))
+        return await _begun(runs, replace(submission, on_busy=on_busy, key=key))
     new = [] if body.trigger == "regenerate-message" else [last]
     submission = _submission(body, agent, by, new)
-    # The answer that it takes the place of may still be at work.
-    return await _begun(
-        runs, replace(submission, on_busy="interrupt", checkpoint_id=place, key=key)
-    )
+    return await _begun(runs, replace(submission, on_busy=on_busy, checkpoint_id=place, key=key))
 
 
 def _submission(

@@ -329,6 +329,32 @@ async def test_a_message_is_answered_anew_or_changed(
     ]
 
 
+async def test_a_message_that_still_waits_is_changed_and_not_said_twice(
+    api: Api, chat: Chat, server: Server, amount: int
+) -> None:
+    first = asyncio.create_task(chat.say(f"hold {amount}"))
+    await server.until_traced(f"hold {amount}")
+    waiting = asyncio.create_task(Chat(api, chat.id, agent="agent").say(f"look {amount}", id="w"))
+
+    async def are_two() -> bool:
+        return len(await api.runs(chat.id)) == 2
+
+    async def are_three() -> bool:
+        return len(await api.runs(chat.id)) == 3
+
+    await until(are_two)
+    parts = [{"type": "text", "text": f"look {amount}"}]
+    other = Chat(api, chat.id, [{"id": "w", "role": "user", "parts": parts}], agent="agent")
+    changing = asyncio.create_task(other.change(f"look {amount}0"))
+    await until(are_three)
+    server.let_go(amount)
+    async with asyncio.timeout(PATIENCE):
+        changed = await changing
+        assert (await first).aborted and (await waiting).aborted
+    assert changed.text.endswith(f"saw {amount}0")
+    assert server.traces(f"look {amount}") == [f"look {amount}0"]
+
+
 async def test_what_waits_is_dropped_when_the_message_is_changed(
     chat: Chat, server: Server, amount: int
 ) -> None:
