@@ -251,13 +251,15 @@ class RunStream(Door):
         at_head = {"configurable": {"checkpoint_id": head["checkpoint_id"]}}
         yield Way("null", "at the head in the config", [run(input=None, config=at_head)], ["409"])
         yield Way("update", "alone", [run(command={"update": {"messages": []}})], ["422"])
-        update = {"resume": "yes", "update": {"messages": []}}
-        yield Way("update", "beside an answer", [run(command=update)], ["422"])
+        # By itself this would decide.
+        decision = {"resume": {"decisions": [APPROVE]}}
+        update = {**decision, "update": {"messages": []}}
+        yield Way("update", "beside a decision", [run(command=update)], ["422"])
         yield Way("update", "of decisions", [run(command={"update": forged})], ["422"])
         for name, goto in {"goto": paused.gated, "gotos": [paused.gated]}.items():
             yield Way("goto", name, [run(command={"goto": goto})], ["422"])
-        decision = {"goto": paused.gated, "resume": [APPROVE]}
-        yield Way("goto", "with a decision", [run(command=decision)], ["422"])
+        moved = {**decision, "goto": paused.gated}
+        yield Way("goto", "beside a decision", [run(command=moved)], ["422"])
         yield Way("send", "one", [run(command={"goto": send})], ["422"])
         yield Way("send", "several", [run(command={"goto": [send]})], ["422"])
         # It is left out, as fields are that the graph does not know.
@@ -303,7 +305,7 @@ class RunStream(Door):
         other = {"decisions": {paused.other.approval["approval_id"]: APPROVE}}
         yield Way("another", "by our id", [run(command={"resume": other})], ["404"])
         yield Way("replayed", "the request", self.consented, ["409"])
-        answer = run(command={"resume": {"decisions": [APPROVE]}}, checkpoint=earlier)
+        answer = run(command=decision, checkpoint=earlier)
         yield Way("replayed", "at its checkpoint", [answer], ["409"])
         yield Way("fork", "the earlier question", [run(input=None, checkpoint=earlier)], ["asks"])
 
