@@ -24,8 +24,9 @@ INSTALLED = FOLDER / "node_modules" / "installed.json"
 QUIET = "--loglevel=error"
 UNPINNED = ("--no-save", "--no-package-lock")
 
-KEPT = {"@langchain/langgraph-sdk": "^1"}
-"""The first version of the SDK is in use beside the second."""
+KEPT = {"@langchain/langgraph-sdk": "^1", "jsdom": "^29"}
+"""The first version of the SDK is in use beside the second. jsdom is no client, but the page that
+they stand in: later versions need a newer Node.js than the clients do."""
 
 
 def main(*, latest: bool) -> None:
