@@ -20,6 +20,7 @@ OF_A_REQUEST = {
     "api/routes/links.py:decide": "has the token of the link for its authority",
     "api/routes/slack.py:_Click._refusal": "distrusts a thread",
     "api/routes/slack.py:_Click._clicker": "takes the runs as the person behind the user sees them",
+    "api/access/project_auth.py:_name_assistant": "takes the runs as the sender sees them",
     "api/routes/langgraph_server.py:ok": "says nothing of anybody",
     "api/routes/server.py:health": "says nothing of anybody",
     "api/routes/server.py:ready": "says nothing of anybody",
