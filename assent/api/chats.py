@@ -49,6 +49,11 @@ NOTHING_NEW = (
     "it, or the 'decisions' on what was asked."
 )
 
+DECIDED_BESIDE_WORDS = (
+    "The 'decisions' came with a message of the person, which would drop what is asked: send one "
+    "or the other."
+)
+
 
 class ChatRequest(Body):
     """All messages of a conversation, of which the last one is new, or answers what was asked.
@@ -106,6 +111,9 @@ async def taken(
         if not answer.decisions:
             raise InvalidInput(NOTHING_NEW)
         return await _decided(runs_by(Right.DECIDE), body.id, answer, by, key)
+    if body.decisions:
+        # To say something drops what is asked: nobody means that who decides it.
+        raise InvalidInput(DECIDED_BESIDE_WORDS)
     return await _said(runs_by(Right.RUN), body, agent, by, key)
 
 

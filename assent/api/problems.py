@@ -293,7 +293,7 @@ def in_sentences(error: RequestValidationError | ValidationError) -> list[str]:
 
 def _sentence(item: JsonObject) -> str:
     place, *path = map(str, item["loc"] or ["request"])
-    pydantics = str(item["msg"]).removeprefix("Value error, ")
+    pydantics = str(item["msg"]).removeprefix("Value error, ").replace(" after validation", "")
     # Our own messages may be whole sentences.
     message = _VALIDATION_MESSAGES.get(item["type"], pydantics).removesuffix(".")
     pattern = item.get("ctx", {}).get("pattern")

@@ -142,7 +142,10 @@ class InputShape:
             raise InvalidInput("A Command is not taken: decide with resume().")
         if value is None:
             # LangGraph would go on with whatever the thread has left.
-            raise InvalidInput("The 'input' is null, and there would be nothing to do.")
+            raise InvalidInput(
+                "The 'input' is null, and there would be nothing to do. The agent "
+                f"'{self.agent}' takes: {self.fields.shown()}."
+            )
         if self.fields.names is not None and not isinstance(value, dict):
             raise InvalidInput(
                 f"The 'input' of the agent '{self.agent}' is an object: {self.fields.shown()}."

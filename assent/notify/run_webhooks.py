@@ -125,7 +125,7 @@ def receiver_of(receivers: Sequence[RunReceiver], url: str) -> RunReceiver:
     scheme, host, port = origin
     place = f"{scheme}://{host}" + ("" if port == DEFAULT_PORTS[scheme] else f":{port}")
     raise InvalidRequest(
-        f"The 'webhook' is one of {visible(place[:300])}, and this server tells nothing there. Its "
+        f"The 'webhook' is at {visible(place[:300])}, where this server may not send anything. Its "
         "operator can list that in the section 'webhooks' of the file that ASSENT_CONFIG names."
     )
 

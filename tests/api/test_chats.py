@@ -61,6 +61,19 @@ async def test_an_edit_comes_beside_the_messages(chat: Chat, server: Server, amo
     assert (server.traces(f"pay {amount}"), len(server.traces(f"pay {edited}"))) == ([], 1)
 
 
+async def test_decisions_beside_words_are_refused_and_drop_nothing(api: Api, thread: str) -> None:
+    chat = Chat(api, thread, agent="asking")
+    asked = await chat.say("Which?")
+    (question,) = [part for part in asked.parts if part["type"] == "data-interrupt"]
+    words = {"id": "m-words", "role": "user", "parts": [{"type": "text", "text": "This one"}]}
+    other = Chat(api, thread, [*chat.messages, words], agent="asking")
+    refused = await problem(await other.post(decisions={question["id"]: "This one"}), 422)
+    assert "send one or the other" in refused["detail"]
+    assert len(await api.pending(thread)) == 1
+    done = await chat.send(decisions={question["id"]: "This one"})
+    assert done.text == "Answers: ['This one']"
+
+
 async def test_a_question_is_answered(api: Api, thread: str) -> None:
     chat = Chat(api, thread, agent="asking")
     asked = await chat.say("Which?")

@@ -449,7 +449,7 @@ REFUSED_RUNS: list[tuple[dict[str, Any], str]] = [
     ({"command": {"goto": {"node": "tools"}}, "input": None}, "'goto' is not supported here"),
     ({"command": {"resume": 1, "goto": "__end__"}, "input": None}, "send one of them"),
     ({"command": {"resume": 1, "update": {}}, "input": None}, "'update' is not supported here."),
-    ({"webhook": "https://example.com"}, "this server tells nothing there"),
+    ({"webhook": "https://example.com"}, "this server may not send anything"),
     ({"budget": {"tool_calls": 1}}, "'budget' is not supported here."),
     ({"assistant_id": None}, "'assistant_id'"),
     ({"checkpoint": {"checkpoint_ns": "a:1", "checkpoint_id": "c"}}, "'checkpoint_ns'"),

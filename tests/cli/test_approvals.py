@@ -268,9 +268,9 @@ def test_what_is_wrong_is_one_sentence(server: Server) -> None:
         assert said in result.output
         assert "Traceback" not in result.output
     result = approvals(server, "list", who="nobody")
-    assert (
-        result.output
-        == "This server needs a key: send 'Authorization: Bearer <secret>'. Set ASSENT_API_KEY, or give --api-key.\n"
+    assert result.output == (
+        "The key that was sent is none of this server's: send one that is, as "
+        "'Authorization: Bearer <secret>'. Set ASSENT_API_KEY, or give --api-key.\n"
     )
     result = CliRunner().invoke(app, ["approvals", "list", "--url", "http://127.0.0.1:9"])
     assert result.exit_code == 1

@@ -171,7 +171,12 @@ def test_a_graphs_own_input_is_taken(state: Any, given: Any) -> None:
             "The 'input' of the agent 'x' is an object: "
             '{"notes"?: <array>, "topic"?: <string>}.',
         ),
-        (Report, None, "The 'input' is null, and there would be nothing to do."),
+        (
+            Report,
+            None,
+            "The 'input' is null, and there would be nothing to do. The agent 'x' takes: "
+            '{"notes"?: <array>, "topic"?: <string>}.',
+        ),
         (Report, Command(goto="work"), "A Command is not taken: decide with resume()."),
     ],
 )

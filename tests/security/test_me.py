@@ -60,7 +60,9 @@ async def test_everybody_learns_who_they_are_and_what_their_roles_let_them_do(
         kept = await client.get("/me", headers={"x-api-key": "secret-of-ann"})
         assert (kept.json(), kept.headers["cache-control"]) == (ann, "no-store")
         await problem(await client.get("/me"), 401)
-        await problem(await client.get("/me", headers={"x-api-key": "secret-of-nobody"}), 401)
+        wrong = await client.get("/me", headers={"x-api-key": "secret-of-nobody"})
+        assert "was sent is none of this server's" in (await problem(wrong, 401))["detail"]
+        assert "needs a key" in (await problem(await client.get("/me"), 401))["detail"]
         both = {**bearer("ann"), "x-api-key": "secret-of-bob"}
         await problem(await client.get("/me", headers=both), 400)
         twice = [*bearer("ann").items(), *bearer("bob").items()]

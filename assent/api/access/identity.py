@@ -279,6 +279,11 @@ class Access:
             raise not_known(
                 "This server needs a key, and 'token' is none: send one of its keys, once."
             )
+        if given is not None and given.text:
+            raise not_known(
+                "The key that was sent is none of this server's: send one that is, as "
+                "'Authorization: Bearer <secret>'."
+            )
         raise not_known("This server needs a key: send 'Authorization: Bearer <secret>'.")
 
     async def renew(self, identity: Identity) -> Identity | None:

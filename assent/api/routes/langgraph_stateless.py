@@ -72,7 +72,8 @@ async def stream_run(
     admitted: Admitted,
     key: TheKey,
 ) -> Response:
-    """The same, and the run's events, as those of `POST /threads/{id}/runs/stream`."""
+    """What `POST /runs` does, and the run's events, as those of `POST
+    /threads/{id}/runs/stream`."""
     return await stream_of(request, await _begun(runs, body, by, key), body, by)
 
 
@@ -88,7 +89,8 @@ async def wait_for_run(
     admitted: Admitted,
     key: TheKey,
 ) -> Response:
-    """The same, and the values after the run, as those of `POST /threads/{id}/runs/wait`."""
+    """What `POST /runs` does, and the values after the run, as those of `POST
+    /threads/{id}/runs/wait`."""
     return wait_for(request, await _begun(runs, body, by, key), body, by)
 
 

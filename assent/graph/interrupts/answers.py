@@ -111,7 +111,7 @@ def _all_of(pending: Pending, answer: Json) -> dict[str, Decision]:
     if len(answers) != len(pending):
         raise _unclear(
             pending,
-            f"{len(pending)} approvals are pending, and these are {len(answers)} decisions. "
+            f"Pending approvals: {len(pending)}; decisions that were given: {len(answers)}. "
             "Give one for each in order, or name them.",
         )
     if len({approval.interrupt_id for approval in pending}) > 1:

@@ -112,7 +112,7 @@ def _each(asked: Sequence[Approval], value: Json) -> JsonObject:
     decisions = listed if isinstance(listed, list) else [listed]
     if len(decisions) != len(asked):
         raise InvalidDecision(
-            f"{len(asked)} approvals are pending, and these are {len(decisions)} decisions. "
+            f"Pending approvals: {len(asked)}; decisions that were sent: {len(decisions)}. "
             "Give one for each, in the order in which they are asked.",
             approvals=[each.approval_id for each in asked],
         )
