@@ -44,11 +44,12 @@ from assent.core.errors import (
     NotFound,
     ThreadPaused,
 )
-from assent.core.events import Checkpoint, LlmRetry, RunRecovered, decode
+from assent.core.events import Checkpoint, LlmRetry, RunRecovered
 from assent.core.json import Json, JsonObject
-from assent.core.rows import UNFINISHED, Run, RunStatus, Thread, ThreadStatus
+from assent.core.rows import Run, RunStatus, Thread, ThreadStatus
 from assent.core.run_input import RunInput
-from assent.runs.follow import Following, Queued, first_of, follow_run, replay_run
+from assent.runs.emitter import past_events
+from assent.runs.follow import Following, Queued, follow_asked
 from assent.runs.service import Runs, no_thread
 from assent.runs.transitions import Submission
 
@@ -280,12 +281,7 @@ class Asking:
         if run.status is RunStatus.PENDING:
             # Whoever comes a moment later is refused: they are to decide first.
             following = Queued(following, run.run_id, partial(self._undone, runs, run))
-        if run.status in UNFINISHED:
-            batches = follow_run(following, run.run_id)
-        else:
-            # It is the answer to an earlier request: all of it is there.
-            following.after = await first_of(runs.storage, run.thread_id, run.run_id) - 1
-            batches = replay_run(following, run)
+        batches = await follow_asked(following, run)
         thread = await runs.thread(run.thread_id)
 
         async def load(event: Checkpoint) -> JsonObject | None:
@@ -325,8 +321,7 @@ async def _without_drafts(
 async def _given_up(runs: Runs, thread_id: str) -> set[str]:
     """The ids of the messages of attempts that were given up, as far as the log goes back."""
     ids: set[str] = set()
-    for entry in await runs.storage.read_log(thread_id, types=("run_recovered", "llm_retry")):
-        event = decode(entry.body)
+    async for event in past_events(runs.storage, thread_id, ("run_recovered", "llm_retry")):
         if isinstance(event, RunRecovered | LlmRetry):
             ids.update(event.message_ids)
     return ids

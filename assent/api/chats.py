@@ -15,7 +15,7 @@ from assent.api.decision_bodies import ThreadAnswer
 from assent.api.deps import RunsBy
 from assent.api.dialects.vercel.inputs import Answered, answered, said_last, says_the_same
 from assent.api.dialects.vercel.stream import AT_REST, Vercel
-from assent.api.executions import found_left, goes_on, root_of
+from assent.api.executions import found_left, going_on, root_of
 from assent.api.outcomes import readable_state
 from assent.api.schemas import Body, ClientConfig, Metadata, SmallObject, ThreadId
 from assent.approvals.decide import Verdict
@@ -40,7 +40,7 @@ from assent.runs.follow import (
 )
 from assent.runs.service import Runs
 from assent.runs.transitions import OnBusy, Submission
-from assent.storage.base import LogEntry, all_rows
+from assent.storage.base import LogEntry
 
 MESSAGES = "messages"
 
@@ -247,11 +247,11 @@ async def _decided_before(runs: Runs, approval: Approval, answer: Answered) -> T
     """The turn that goes on already with the same decision of the same person, who did not learn of
     it."""
     run = await runs.run(approval.run_id)
-    for other in await all_rows(runs.storage.latest_runs, thread_id=run.thread_id):
-        if goes_on(other, run):
-            first = await first_of(runs.storage, run.thread_id, other.run_id)
-            return Turn(runs, other, answer.message_id, first - 1)
-    return Turn(runs, run, answer.message_id, await runs.storage.last_seq(run.thread_id))
+    behind = await going_on(runs.storage, run)
+    if behind is None:
+        return Turn(runs, run, answer.message_id, await runs.storage.last_seq(run.thread_id))
+    first = await first_of(runs.storage, run.thread_id, behind.run_id)
+    return Turn(runs, behind, answer.message_id, first - 1)
 
 
 # ── following ─────────────────────────────────────────────────────────────────────────────────────

@@ -311,6 +311,15 @@ async def replay_run(following: Following, run: Run) -> Batches:
                 yield entries
 
 
+async def follow_asked(following: Following, run: Run) -> Batches:
+    """What `follow_run` yields of the run that a request asked for. If that has ended, the request
+    has come before, and it is all that is left of the run, from its first event on."""
+    if run.status in UNFINISHED:
+        return follow_run(following, run.run_id)
+    following.after = await first_of(following.storage, run.thread_id, run.run_id) - 1
+    return replay_run(following, run)
+
+
 async def follow_run(following: Following, run_id: str) -> Batches:
     """The run's events, until it ends, and what is told to all readers of its thread meanwhile. The
     run's last event is the last one yielded. Events of other runs on the thread are left out, and

@@ -38,7 +38,14 @@ from assent.core.audit import Actor
 from assent.core.errors import Conflict, Gone, InvalidRequest
 from assent.core.rows import UNFINISHED, CancelMode
 from assent.core.text import visible
-from assent.runs.follow import entry_at, first_of, follow_run, is_over, replay_run, wait_for_run
+from assent.runs.follow import (
+    entry_at,
+    first_of,
+    follow_asked,
+    is_over,
+    replay_run,
+    wait_for_run,
+)
 from assent.storage.base import Storage
 
 router = router_of("threads")
@@ -92,12 +99,7 @@ async def stream_of(
         return await rest_stream(runs, run, body.stream, headers=headers)
     following = following_of(runs, run.thread_id, first_seq - 1, body.stream)
     thread = await runs.thread(run.thread_id)
-    if run.status in UNFINISHED:
-        batches = follow_run(following, run.run_id)
-    else:
-        # It is the answer to an earlier request: all of it is there.
-        following.after = await first_of(runs.storage, run.thread_id, run.run_id) - 1
-        batches = replay_run(following, run)
+    batches = await follow_asked(following, run)
     batches = runs.temporary.while_read(run.thread_id, batches)
     when_gone = cancelling(request, run, by) if body.on_disconnect == "cancel" else None
     return run_stream(
