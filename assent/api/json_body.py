@@ -11,8 +11,11 @@ from __future__ import annotations
 import json
 import math
 import re
+from typing import TypeVar
 
 from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
 from assent.core.json import MAX_DEPTH, FieldTwice, Json, NoNumber, TooManyFields, read_strictly
@@ -44,6 +47,19 @@ class JsonRequest(Request):
             body = await self.body()
             self._value = read_json(body) if body else None
         return self._value
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_as(model: type[Model], value: Json, place: str) -> Model:
+    """The value as the model has it. Raises `RequestValidationError`, whose sentences name where in
+    the `place` something is wrong: for what comes in a larger body, or on a socket."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        found = [{**each, "loc": (place, *each["loc"])} for each in error.errors()]
+        raise RequestValidationError(found) from None
 
 
 def read_json(body: bytes) -> Json:

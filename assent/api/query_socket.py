@@ -10,14 +10,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated
 
-from fastapi.exceptions import RequestValidationError
 from pydantic import Field, StrictBool, StrictInt, StrictStr, ValidationError
 from starlette.exceptions import HTTPException
 
 from assent.api.access.identity import Identity
 from assent.api.context import Served
 from assent.api.dialects.query import EXECUTION_ERROR, QUERY_TYPES, Query, notice
-from assent.api.json_body import read_json_text
+from assent.api.json_body import read_as, read_json_text
 from assent.api.problems import EXPECTED, Asked, document
 from assent.api.queries import CASE, begin
 from assent.api.schemas import Body
@@ -68,11 +67,7 @@ def read_message(data: str | bytes) -> QueryMessage:
         value = read_json_text(data, "message")
     except HTTPException as error:
         raise NotUnderstood(error) from error
-    try:
-        return QueryMessage.model_validate(value)
-    except ValidationError as error:
-        found = [{**each, "loc": ("message", *each["loc"])} for each in error.errors()]
-        raise RequestValidationError(found) from None
+    return read_as(QueryMessage, value, "message")
 
 
 # ── the queries of a socket ───────────────────────────────────────────────────────────────────────

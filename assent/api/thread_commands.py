@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from fastapi import Request
-from fastapi.exceptions import RequestValidationError
-from pydantic import Field, StrictInt, ValidationError
+from pydantic import Field, StrictInt
 
 from assent.api.deps import RunsBy
 from assent.api.dialects.langgraph.protocol import last_before
+from assent.api.json_body import read_as
 from assent.api.langgraph_runs import begin
 from assent.api.langgraph_shapes import LangGraphBody, ThreadRunRequest
 from assent.api.problems import EXPECTED, Asked, document
@@ -22,6 +22,9 @@ from assent.core.text import visible
 
 COMMANDS: Final = "/threads/{id}/commands"
 """Where commands are sent."""
+
+PARAMS: Final = "params"
+"""The field of a command in which it says what to do, as errors name it."""
 
 METHODS: Final = ("run.start", "input.respond")
 
@@ -100,11 +103,7 @@ def _body_of(command: CommandRequest) -> ThreadRunRequest:
             raise UnknownCommand(
                 f"'{named}' is not carried out here. {INSTEAD.get(kind, 'There is: ' + _METHODS)}"
             )
-    try:
-        return ThreadRunRequest.model_validate(body)
-    except ValidationError as error:
-        found = [{**each, "loc": ("params", *each["loc"])} for each in error.errors()]
-        raise RequestValidationError(found) from None
+    return read_as(ThreadRunRequest, body, PARAMS)
 
 
 _METHODS: Final = ", ".join(METHODS) + "."

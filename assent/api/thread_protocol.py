@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
 
-from fastapi.exceptions import RequestValidationError
-from pydantic import Field, StrictInt, ValidationError
+from pydantic import Field, StrictInt
 from starlette.exceptions import HTTPException
 
 from assent.api.context import Served
 from assent.api.dialects.langgraph.channels import CHANNEL, PLACES_OF_ENTRY, Subscription
 from assent.api.dialects.langgraph.protocol import ThreadProtocol
 from assent.api.dialects.positions import LAST_NUMBER
-from assent.api.json_body import read_json_text
+from assent.api.json_body import read_as, read_json_text
 from assent.api.langgraph_shapes import LangGraphBody, state_view
 from assent.api.problems import Asked, document
 from assent.api.streams.connections import Connection, Heartbeat
@@ -25,7 +24,7 @@ from assent.api.streams.reading import check_readable
 from assent.api.streams.requests import Requests
 from assent.api.streams.speech import NotUnderstood, Said
 from assent.api.streams.states import with_states
-from assent.api.thread_commands import COMMANDS, failure, method_of, success
+from assent.api.thread_commands import COMMANDS, PARAMS, failure, method_of, success
 from assent.core.errors import Conflict, Gone, InvalidRequest, NotFound
 from assent.core.events import Checkpoint, RunResumed, decode
 from assent.core.json import Json, JsonObject, encode_json
@@ -264,7 +263,7 @@ class ProtocolSpeech:
         params = command.get("params")
         match command["method"]:
             case "subscription.subscribe" | "subscription.reconnect":
-                id = await self.session.subscribe(_read(params))
+                id = await self.session.subscribe(read_as(StreamRequest, params, PARAMS))
                 return {"subscription_id": id}
             case "subscription.unsubscribe":
                 given = params.get("subscription_id") if isinstance(params, dict) else None
@@ -272,14 +271,6 @@ class ProtocolSpeech:
                     raise NotFound("This socket has no such subscription.")
                 return {}
         return None
-
-
-def _read(params: Json) -> StreamRequest:
-    try:
-        return StreamRequest.model_validate(params)
-    except ValidationError as error:
-        found = [{**each, "loc": ("params", *each["loc"])} for each in error.errors()]
-        raise RequestValidationError(found) from None
 
 
 def _command_in(data: str | bytes) -> JsonObject:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, NamedTuple, Self
 
-from fastapi.exceptions import RequestValidationError
-from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 from starlette.exceptions import HTTPException
 
 from assent.api.decision_bodies import has_word
 from assent.api.dialects.positions import LAST_NUMBER
 from assent.api.event_query import known_types
-from assent.api.json_body import SHOWN, read_json_text
+from assent.api.json_body import SHOWN, read_as, read_json_text
 from assent.api.schemas import KEY, Body, ThreadId
 from assent.core.json import Json, JsonObject, valid_text
 from assent.core.rows import CancelMode
@@ -158,8 +157,4 @@ def id_of(frame: JsonObject) -> str | None:
 def command_of(frame: JsonObject) -> Command:
     """The command in the frame. Raises `RequestValidationError` or `InvalidRequest` for one that
     cannot be carried out as it is."""
-    try:
-        return _COMMANDS[frame["type"]].model_validate(frame)
-    except ValidationError as error:
-        found = [{**each, "loc": ("frame", *each["loc"])} for each in error.errors()]
-        raise RequestValidationError(found) from None
+    return read_as(_COMMANDS[frame["type"]], frame, "frame")
