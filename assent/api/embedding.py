@@ -204,12 +204,24 @@ class Assent(InProcess):
         # An app around has a document and a page of its own.
         own = [docs.router] if self._settings.docs else []
         if self._auth is None:
-            return make_app([*self._routers, *own], self._served_alone)
+            app = make_app([*self._routers, *own], self._served_alone)
+            app.state.unserved = self._unserved
+            return app
         # Not by way of `router`: FastAPI makes the routes of a router within a router twice.
         app = make_app([self._routes_that_ask(False), *own], self._served_alone)
         app.include_router(self._routes_that_ask(True), dependencies=self._asking)
         openapi.install(app, self._routers, by_key=False)
+        app.state.unserved = self._unserved
         return app
+
+    @property
+    def _unserved(self) -> Mapping[str, Sequence[BaseRoute]]:
+        """The routes of each dialect that is switched off, by its name."""
+        return {
+            name: [route for each in modules for route in each.router.routes]
+            for name, modules in self._dialects.items()
+            if name not in self._settings.dialects
+        }
 
     @asynccontextmanager
     async def _served_alone(self, app: FastAPI) -> AsyncIterator[None]:

@@ -13,6 +13,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from assent.api.access.headers import secured
 from assent.api.answers import PROBLEM
@@ -127,7 +128,8 @@ class Document(NamedTuple):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """The request that a problem is about. `logged_as` is its path for the log, `docs` that of the
-    page with all routes; `runs` is None before the server has started."""
+    page with all routes; `dialect` the one that has this route, and is not served; `runs` is None
+    before the server has started."""
 
     method: str
     path: str
@@ -135,6 +137,7 @@ class Asked:
     has_key: bool
     runs: Runs | None
     docs: str | None = None
+    dialect: str | None = None
 
     @classmethod
     def by(cls, request: Request) -> Asked:
@@ -153,7 +156,17 @@ class Asked:
             has_key=has_key(request),
             runs=server.program if server is not None else None,
             docs=f"{request.scope.get('root_path', '')}{docs}" if docs else None,
+            dialect=_unserved_dialect(request),
         )
+
+
+def _unserved_dialect(request: Request) -> str | None:
+    """The dialect that would take the request, if it were served."""
+    state = getattr(request.scope.get("app"), "state", None)
+    for name, routes in getattr(state, "unserved", {}).items():
+        if any(route.matches(request.scope)[0] is Match.FULL for route in routes):
+            return str(name)
+    return None
 
 
 def install(app: FastAPI) -> None:
@@ -260,6 +273,8 @@ def _http(error: HTTPException, asked: Asked) -> Document:
         detail = f"{asked.path} does not take {asked.method}." + (
             f" It takes {takes}." * bool(takes)
         )
+    if status in (404, 405) and asked.dialect:
+        detail += f" ASSENT_DIALECTS would have to name '{asked.dialect}'."
     return _problem(status, _HTTP_TITLES.get(status, "Error"), detail, error.headers or {})
 
 

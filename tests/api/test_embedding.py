@@ -794,3 +794,16 @@ async def test_what_json_cannot_hold_is_refused_wherever_it_is_given(
 async def test_blanks_around_a_name_make_nobody_else_of_somebody(assent: Assent) -> None:
     paused = await assent.invoke("Pay 3.", thread_id="t", user=" ann\n")
     assert paused.approvals[0].requested_by == ("ann",)
+
+
+async def test_what_is_of_a_dialect_that_is_off_says_how_to_get_it(tmp_path: Path) -> None:
+    settings = {"dialects": ["progress"]}
+    async with Assent(payments([]), database=str(tmp_path / "a.db"), settings=settings) as assent:
+        transport = httpx.ASGITransport(assent.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
+            for path, status in (("/assistants/search", 404), ("/runs/wait", 405)):
+                refused = await http.post(path, json={})
+                assert refused.status_code == status
+                said = refused.json()["detail"]
+                assert said.endswith("ASSENT_DIALECTS would have to name 'langgraph'."), said
+            assert "DIALECTS" not in (await http.get("/nowhere")).json()["detail"]
