@@ -17,7 +17,7 @@ from assent.api.routing import router_of
 from assent.api.streams.sse import EventStream
 from assent.core.access import Right
 
-router = router_of("ai-sdk")
+router = router_of("vercel")
 
 PROTOCOL = {"x-vercel-ai-ui-message-stream": "v1"}
 """The header by which clients know the form of the stream."""

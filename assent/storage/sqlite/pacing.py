@@ -1,5 +1,5 @@
 """Pacing: commits of pieces of messages are some milliseconds apart, so that many streams share
-each.
+each, and other events that nobody awaits wait a little for their neighbours.
 
 A commit costs about the same for one piece as for fifty: a flush of the disk, the waits of the
 writer's thread for the interpreter, and a turn of the event loop for whoever reads. Nobody sees a
