@@ -433,7 +433,7 @@ REFUSED = [
     ("form", {"city": "Rome"}, "'nights' is a required property"),
     ("own_schema", 0, "is less than the minimum of 1"),
     ("per_call", "approve", "This is not a decision"),
-    ("batched", [APPROVE, APPROVE], "these are 2 decisions"),
+    ("batched", [APPROVE, APPROVE], "decisions that were given: 2"),
     (
         "batched",
         [{"type": "edit", "args": {"action": "look", "args": {"amount": 1}}}],

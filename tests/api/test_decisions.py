@@ -75,7 +75,7 @@ async def test_an_approval_says_exactly_what_will_run(api: Api, thread: str, amo
     ):
         assert required[name] == approval[name], name
     assert events[-1]["approvals"] == [approval["approval_id"]]
-    assert await api.get(f"/approvals/{approval['approval_id']}") == approval
+    assert await api.approval(approval["approval_id"]) == approval
 
 
 async def test_the_gated_calls_of_a_turn_are_shown_together_and_the_free_ones_do_not_wait(

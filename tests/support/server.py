@@ -293,6 +293,11 @@ async def asking_as(server: Server, *names: str) -> AsyncIterator[dict[str, Api]
         }
 
 
+def _as_everybody_sees(approval: Json) -> Json:
+    """The approval without what its reader may do."""
+    return {name: value for name, value in approval.items() if name != "yours"}
+
+
 class Api:
     """Asks the server, as our own client does where only the answer matters; `http` is for tests of
     the wire. What it shows is JSON, as it came."""
@@ -330,14 +335,11 @@ class Api:
         listed = self.client.approvals.list(thread_id=thread_id, status="pending")
         approvals = [approval async for approval in listed]
         assert [each.approval_id for each in approvals] == [each.approval_id for each in in_order]
-        return [
-            {name: value for name, value in each.fields.items() if name != "yours"}
-            for each in approvals
-        ]
+        return [_as_everybody_sees(each.fields) for each in approvals]
 
     async def approval(self, approval_id: str) -> Json:
-        """One approval."""
-        return (await self.client.approvals.get(approval_id)).fields
+        """One approval, as everybody sees it."""
+        return _as_everybody_sees((await self.client.approvals.get(approval_id)).fields)
 
     async def run(self, thread_id: str, message: str, **body: Json) -> Json:
         """Start a run in the background; its view."""

@@ -160,8 +160,8 @@ def test_a_tool_may_have_arguments_that_are_named_like_the_form() -> None:
     ("pending", "answer", "sentence"),
     [
         (TWO, {"type": "approve"}, "Say which is for which"),
-        (TWO, [{"type": "approve"}], "these are 1 decisions"),
-        (TWO, {BATCH: [{"type": "approve"}] * 3}, "these are 3 decisions"),
+        (TWO, [{"type": "approve"}], "decisions that were given: 1"),
+        (TWO, {BATCH: [{"type": "approve"}] * 3}, "decisions that were given: 3"),
         (TWO, {BATCH: [{"type": "approve"}] * 2, "call_1": {"type": "reject"}}, "decided twice"),
         (
             [TWO[0], approval(2, interrupt_id=OTHER)],
