@@ -20,13 +20,16 @@ from assent.core.errors import AssentError, InvalidDecision, NotFound, NothingPe
 from assent.core.json import Json, JsonObject
 from assent.core.rows import UNFINISHED, Run, ThreadStatus
 from assent.runs.follow import first_of
+from assent.runs.service import Runs
 from assent.storage.base import Storage, all_rows
 
 
-class Known(NamedTuple):
-    """A run that was asked for before, and a number that none of its events is below. With `stays`
-    nothing goes on where it has paused: others must agree too."""
+class Begun(NamedTuple):
+    """A run that was asked for, now or before, as the request may see it, and a number that none of
+    its events is below. With `stays` nothing goes on: others must agree too, or what was asked is
+    dropped."""
 
+    runs: Runs
     run: Run
     first_seq: int
     stays: bool = False
@@ -36,7 +39,7 @@ class Known(NamedTuple):
 
 
 async def decided_before(
-    storage: Storage,
+    runs: Runs,
     thread_id: str,
     choices: ReadAnswer,
     ids: Collection[str],
@@ -44,12 +47,13 @@ async def decided_before(
     error: AssentError,
     *,
     is_known: bool,
-) -> Known:
+) -> Begun:
     """The run that went on with these choices, which are not pending any more, if the same person
     has made them before. Otherwise raises `AlreadyDecided` for one that was decided in another way
     or by somebody else, or the `error` by which that was noticed. They are of what the `ids` name;
     if these name nothing, of what the error is about. Of somebody who is not known to be the
     same nothing counts as made before."""
+    storage = runs.storage
     rows = await all_rows(storage.approvals, thread_id=thread_id)
     key = error.details.get("approval_id")
     meant = [row for row in rows if not _names(row).isdisjoint(ids)]
@@ -67,8 +71,8 @@ async def decided_before(
             raise already_decided(choice.approval)
     run = await going_on(storage, paused)
     if run is None:
-        return Known(paused, 0, stays=True)
-    return Known(run, await first_of(storage, thread_id, run.run_id))
+        return Begun(runs, paused, 0, stays=True)
+    return Begun(runs, run, await first_of(storage, thread_id, run.run_id))
 
 
 def _names(approval: Approval) -> set[str | None]:
@@ -111,9 +115,10 @@ def task_key(task: JsonObject, thread_id: str, given: Json, owner: Owner) -> Key
     return Key.given(digest, owner, f"/threads/{thread_id}/runs", digest)
 
 
-async def begun_before(storage: Storage, key: Key) -> tuple[bool, Known | None]:
+async def begun_before(runs: Runs, key: Key) -> tuple[bool, Begun | None]:
     """True if the task has sent its input before; and the run that is at work on it, or waits for
     somebody. Behind the end there is none: a task may say the same twice."""
+    storage = runs.storage
     outcome = await stored_outcome(storage, key)
     if outcome is None or outcome.run_id is None:
         return False, None
@@ -122,11 +127,11 @@ async def begun_before(storage: Storage, key: Key) -> tuple[bool, Known | None]:
     if root is None or thread is None:
         return True, None
     if root.status in UNFINISHED:
-        return True, Known(root, outcome.first_seq)
+        return True, Begun(runs, root, outcome.first_seq)
     last = await storage.run(thread.run_id) if thread.run_id else None
     at_work = (ThreadStatus.BUSY, ThreadStatus.INTERRUPTED)
     if last is None or thread.status not in at_work:
         return True, None
     if (await root_of(storage, last)).run_id != root.run_id:
         return True, None
-    return True, Known(last, await first_of(storage, thread.thread_id, last.run_id))
+    return True, Begun(runs, last, await first_of(storage, thread.thread_id, last.run_id))

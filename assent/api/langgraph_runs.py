@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import NamedTuple
 
 from msgspec import structs
 
@@ -14,7 +13,7 @@ from assent.api.decision_bodies import ThreadAnswer
 from assent.api.deps import RunsBy
 from assent.api.dialects.langgraph.inputs import answered_in, by_approval, ids_in
 from assent.api.langgraph_again import (
-    Known,
+    Begun,
     answered_before,
     begun_before,
     decided_before,
@@ -38,16 +37,6 @@ from assent.runs.service import Runs
 from assent.runs.transitions import IfPaused, Submission
 
 
-class Begun(NamedTuple):
-    """A run that was asked for, as the request may see it, and a number that none of its events is
-    below. With `stays` nothing goes on: others must agree too, or what was asked is dropped."""
-
-    runs: Runs
-    run: Run
-    first_seq: int
-    stays: bool = False
-
-
 async def begin(
     runs_by: RunsBy,
     thread_id: str,
@@ -65,10 +54,10 @@ async def begin(
         thread = await runs.storage.thread(thread_id)
         carried = await _answered(runs, thread, body.carried) if decides else {}
         passed = await _passed(runs, thread, body) if decides and not carried else []
-        known: Known | None = None
+        known: Begun | None = None
         if decides and body.task is not None and key is None and not (carried or passed):
             own = task_key(body.task, thread_id, body.input, by.owner)
-            was_sent, known = await begun_before(runs.storage, own)
+            was_sent, known = await begun_before(runs, own)
             if was_sent:
                 carried = await answered_before(runs.storage, thread_id, body.carried)
             else:
@@ -78,9 +67,9 @@ async def begin(
         elif passed:
             choices, ids = _passing(passed), set[str]()
         elif known is not None:
-            return Begun(runs, *known)
+            return known
         else:
-            return await _submitted(runs, thread_id, body, by, key)
+            return await _submitted(runs, thread_id, thread, body, by, key)
     elif body.command.drops:
         return await _dropped(runs_by(Right.RUN), thread_id, by)
     else:
@@ -102,10 +91,7 @@ async def begin(
     except (AlreadyDecided, NotFound) as error:
         # Who asks a server that knows nobody may be somebody else; a task is the same.
         is_known = by.authentication is not Authentication.LOCAL or body.task is not None
-        known = await decided_before(
-            runs.storage, thread_id, choices, ids, by, error, is_known=is_known
-        )
-        return Begun(runs, *known)
+        return await decided_before(runs, thread_id, choices, ids, by, error, is_known=is_known)
 
 
 def _read_as(answer: Json) -> ReadAnswer:
@@ -177,9 +163,13 @@ async def run_of(runs: Runs, thread_id: str, run_id: str) -> Run:
 
 
 async def _submitted(
-    runs: Runs, thread_id: str, body: ThreadRunRequest, by: Actor, key: Key | None
+    runs: Runs,
+    thread_id: str,
+    thread: Thread | None,
+    body: ThreadRunRequest,
+    by: Actor,
+    key: Key | None,
 ) -> Begun:
-    thread = await runs.storage.thread(thread_id)
     if thread is None and body.if_not_exists == "reject":
         await runs.thread(thread_id)
     place = body.place

@@ -22,7 +22,7 @@ from assent.api.queries import CASE, begin
 from assent.api.schemas import Body
 from assent.api.streams.connections import Connection, Heartbeat
 from assent.api.streams.encoder import ws_text
-from assent.api.streams.speech import NotUnderstood, Said
+from assent.api.streams.speech import Conversation, NotUnderstood, Said
 from assent.core.access import Right
 from assent.core.errors import Forbidden, Gone, InvalidRequest, QueueFull, ThreadPaused
 from assent.core.json import Json, JsonObject, encode_json
@@ -73,7 +73,7 @@ def read_message(data: str | bytes) -> QueryMessage:
 # ── the queries of a socket ───────────────────────────────────────────────────────────────────────
 
 
-class QuerySession:
+class QuerySession(Conversation):
     """The queries of one socket, on the `runs` that who asks may see. They are answered one after
     the other. What they begin has these `metadata`.
 
@@ -90,6 +90,7 @@ class QuerySession:
         asked: Asked,
         metadata: JsonObject,
     ) -> None:
+        super().__init__()
         self.idle = Following(runs.storage, QUERIES, poll=server.idle_sockets / LOOKS)
         self._server = server
         self._runs = runs
@@ -100,7 +101,6 @@ class QuerySession:
         self._metadata = metadata
         self._waiting: deque[QueryMessage] = deque()
         self._own_thread = server.connections.clock.new_id()
-        self._connection: Connection | None = None
         self._rested_at = 0.0
 
     def opened(self, connection: Connection) -> JsonObject:
@@ -152,16 +152,6 @@ class QuerySession:
             async with aclosing(batches):
                 async for entries in batches:
                     yield entries
-
-    @property
-    def _open(self) -> Connection:
-        assert self._connection is not None, "The socket is not open yet."
-        return self._connection
-
-    @property
-    def _goes_on(self) -> bool:
-        following = self._open.following
-        return not following.is_stopped and not following.ended
 
     @property
     def _is_idle(self) -> bool:

@@ -22,7 +22,7 @@ from assent.api.streams.connections import Connection, Heartbeat
 from assent.api.streams.encoder import ws_text
 from assent.api.streams.reading import check_readable
 from assent.api.streams.requests import Requests
-from assent.api.streams.speech import NotUnderstood, Said
+from assent.api.streams.speech import Conversation, NotUnderstood, Said
 from assent.api.streams.states import with_states
 from assent.api.thread_commands import COMMANDS, PARAMS, failure, method_of, success
 from assent.core.errors import Conflict, Gone, InvalidRequest, NotFound
@@ -120,7 +120,7 @@ def followed(runs: Runs, thread: Thread, following: Following, dialect: ThreadPr
 # ── sockets ───────────────────────────────────────────────────────────────────────────────────────
 
 
-class ProtocolSession:
+class ProtocolSession(Conversation):
     """The subscriptions of one socket. With each new one the thread is read anew, for what that
     takes of the past.
 
@@ -129,12 +129,12 @@ class ProtocolSession:
     """
 
     def __init__(self, server: Served, runs: Runs, thread_id: str) -> None:
+        super().__init__()
         self.idle = Following(runs.storage, UNBEGUN)
         self.runs = runs
         self.thread_id = thread_id
         self._server = server
         self._subscriptions: dict[str, Subscription] = {}
-        self._connection: Connection | None = None
         self._is_changed = False
         self._is_idle = True
 
@@ -187,16 +187,6 @@ class ProtocolSession:
                     yield entries
                     if self._is_changed:
                         break
-
-    @property
-    def _open(self) -> Connection:
-        assert self._connection is not None, "The socket is not open yet."
-        return self._connection
-
-    @property
-    def _goes_on(self) -> bool:
-        following = self._open.following
-        return not following.is_stopped and not following.ended
 
     def _change(self) -> None:
         self._is_changed = True

@@ -479,6 +479,17 @@ class Interrupt(NodeEvent, kw_only=True, tag="interrupt"):
 # ── other ─────────────────────────────────────────────────────────────────────────────────────────
 
 
+ROOT_CHANNEL = "__root__"
+"""LangGraph's channel for the whole of a state that is not an object."""
+
+
+def as_written(update: Json) -> Json:
+    """An update by channel as the graph's code wrote it, also where the state is no object."""
+    if isinstance(update, dict) and update.keys() == {ROOT_CHANNEL}:
+        return update[ROOT_CHANNEL]
+    return update
+
+
 class StateUpdate(NodeEvent, kw_only=True, tag="state_update"):
     """The values that a node wrote, by channel. Never the whole state."""
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.errors import PydanticUserError
 from typing_extensions import ReadOnly, is_typeddict
 
+from assent.core.events import ROOT_CHANNEL
 from assent.core.json import Json
 from assent.core.text import clipped
 from assent.graph.json_schemas import Schema, validator
@@ -85,7 +86,7 @@ def input_fields(agent: Agent) -> InputFields:
     builder = agent.builder
     kind = builder.input_schema
     names = frozenset(builder.schemas[kind]) - set(builder.managed)
-    if names == {"__root__"}:
+    if names == {ROOT_CHANNEL}:
         schema = _schema_or_any(agent.get_input_jsonschema)
         return InputFields(Fields(schema, None), frozenset(), takes_message=False)
 

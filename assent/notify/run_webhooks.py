@@ -30,7 +30,7 @@ from assent.core.text import visible
 from assent.notify.outbox import WEBHOOK
 from assent.notify.reaching import Origin, has_path, origin_of
 from assent.notify.webhooks import Target
-from assent.storage.base import Change, Storage
+from assent.storage.base import Change, Storage, runs_at
 from assent.storage.wrapped import Wrapped
 
 log = structlog.get_logger(__name__)
@@ -204,13 +204,9 @@ class _Telling(Wrapped):
 def told_by(change: Change) -> Iterator[tuple[Run, str]]:
     """The runs that end by the change, or pause for a person, and the webhook of each that has
     one."""
-    runs = {row.run_id: row for row in change.rows if isinstance(row, Run)}
-    for event in change.events:
-        if not isinstance(event, ENDS) or event.run_id not in runs:
-            continue
+    for run, event in runs_at(change, ENDS):
         # What standing grants have answered goes on at once.
         goes_on = isinstance(event, RunPaused) and event.next_run
-        run = runs[event.run_id]
         url = given_in(run.input).webhook
         if url and not goes_on:
             yield run, url

@@ -11,13 +11,13 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from assent.core.audit import AuditAction, AuditEntry, Authentication
 from assent.core.background import background
 from assent.core.clock import Clock
 from assent.core.errors import Conflict, Unavailable
 from assent.core.rows import NotificationStatus, Thread
 from assent.core.settled_clock import SettledClock
 from assent.runs.budgets import PERIODS
+from assent.runs.transitions import erasure
 from assent.runs.uploads import Uploads
 from assent.storage.base import Change, Storage, all_pages
 
@@ -163,13 +163,7 @@ class Sweeper:
 
     async def _erase(self, thread: Thread) -> bool:
         """Erase the thread, unless something has begun on it."""
-        entry = AuditEntry(
-            at=self._clock.now(),
-            action=AuditAction.ERASED,
-            authentication=Authentication.TIME,
-            thread_id=thread.thread_id,
-            tenant=thread.tenant,
-        )
+        entry = erasure(thread, self._clock.now())
         # A message that is queued for later does not move the thread, and is found by `if_idle`.
         change = Change(unchanged=(thread,), erase=thread.thread_id, if_idle=True, audit=(entry,))
         try:

@@ -1035,15 +1035,7 @@ class Runs:
         while True:
             thread = await self.thread(thread_id)
             self._check_may_go(thread)
-            erased = AuditEntry(
-                at=self.clock.now(),
-                action=AuditAction.ERASED,
-                authentication=by.authentication,
-                actor=by.name,
-                thread_id=thread_id,
-                tenant=thread.tenant,
-                detail={} if by.name == thread.owner else {"owner": thread.owner},
-            )
+            erased = transitions.erasure(thread, self.clock.now(), by)
             try:
                 await self.storage.commit(
                     Change(unchanged=(thread,), erase=thread_id, audit=(erased,))
@@ -1061,16 +1053,7 @@ class Runs:
             run = await self.run(run_id)
             thread = await self.thread(run.thread_id)
             await self._check_run_may_go(run, thread)
-            removed = AuditEntry(
-                at=self.clock.now(),
-                action=AuditAction.ERASED,
-                authentication=by.authentication,
-                actor=by.name,
-                thread_id=run.thread_id,
-                run_id=run_id,
-                tenant=run.tenant,
-                detail={} if by.name == run.owner else {"owner": run.owner},
-            )
+            removed = transitions.erasure(run, self.clock.now(), by, run_id=run_id)
             try:
                 # Unmoved, or a decision might have begun the run that goes on from it.
                 await self.storage.commit(

@@ -17,14 +17,14 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import cast
 
-from assent.core.audit import AuditAction, AuditEntry, Authentication
 from assent.core.clock import Clock
 from assent.core.errors import Conflict
 from assent.core.events import Done, Error, RunCancelled
-from assent.core.rows import Run, Thread, Timer
+from assent.core.rows import Thread, Timer
 from assent.core.run_input import given_in
 from assent.runs.follow import Batches
-from assent.storage.base import Change, Storage
+from assent.runs.transitions import erasure
+from assent.storage.base import Change, Storage, runs_at
 from assent.storage.wrapped import Wrapped
 
 ERASE_TIMER = "erase"
@@ -65,7 +65,8 @@ class _Timing(Wrapped):
         return await self.inner.commit(change)
 
     def _timers(self, change: Change) -> Iterator[Timer]:
-        for run in ended_by(change):
+        # Those that pause have not ended.
+        for run, _ in runs_at(change, LAST_EVENTS):
             if given_in(run.input).temporary:
                 yield Timer(
                     timer_id=f"{ERASE_TIMER}:{run.run_id}",
@@ -74,14 +75,6 @@ class _Timing(Wrapped):
                     thread_id=run.thread_id,
                     payload={"run_id": run.run_id},
                 )
-
-
-def ended_by(change: Change) -> Iterator[Run]:
-    """The runs that end by the change; those that pause do not."""
-    runs = {row.run_id: row for row in change.rows if isinstance(row, Run)}
-    for event in change.events:
-        if isinstance(event, LAST_EVENTS) and event.run_id in runs:
-            yield runs[event.run_id]
 
 
 @dataclass(eq=False)
@@ -125,20 +118,13 @@ class Temporary:
                 await self._erase(thread, timer)
 
     async def _erase(self, thread: Thread, timer: Timer) -> None:
-        entry = AuditEntry(
-            at=self._clock.now(),
-            action=AuditAction.ERASED,
-            authentication=Authentication.TIME,
-            thread_id=thread.thread_id,
-            tenant=thread.tenant,
-        )
         erasing = Change(
             unchanged=(thread,),
             removed=(timer,),
             erase=thread.thread_id,
             if_idle=True,
             if_settled=True,
-            audit=(entry,),
+            audit=(erasure(thread, self._clock.now()),),
         )
         try:
             await self._storage.commit(erasing)

@@ -25,7 +25,7 @@ from assent.approvals.rules import Cancel, advance
 from assent.core.access import Owner
 from assent.core.approval import Approval
 from assent.core.assistants import assistant_in
-from assent.core.audit import Actor
+from assent.core.audit import Actor, AuditAction, AuditEntry, Authentication
 from assent.core.events import Event, RunCancelled, RunRecovered, RunStart
 from assent.core.json import JsonObject
 from assent.core.rows import (
@@ -362,3 +362,23 @@ def _taken_by(run: Run, thread: Thread, now: datetime) -> Thread:
 
 def _by(by: str) -> str:
     return f"{by} cancelled it." if by else ""
+
+
+# ── erasures ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def erasure(
+    owned: Thread | Run, at: datetime, by: Actor | None = None, *, run_id: str = ""
+) -> AuditEntry:
+    """The audit entry of the erasure of a thread, or of the row of a run, whose id is given: by
+    somebody, or without them by time."""
+    return AuditEntry(
+        at=at,
+        action=AuditAction.ERASED,
+        authentication=by.authentication if by else Authentication.TIME,
+        actor=by.name if by else "",
+        thread_id=owned.thread_id,
+        run_id=run_id,
+        tenant=owned.tenant,
+        detail={"owner": owned.owner} if by and by.name != owned.owner else {},
+    )

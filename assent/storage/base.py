@@ -14,7 +14,15 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -59,6 +67,7 @@ from assent.storage.files import Files
 from assent.storage.store import StoreOptions
 
 T = TypeVar("T")
+E = TypeVar("E", bound=Event)
 
 ThreadTime = Literal["created_at", "updated_at"]
 """The times of threads by which they are listed."""
@@ -130,6 +139,14 @@ class Change:
     lease: Lease | None = None
     queue: QueueLimits | None = None
     caps: Caps | None = None
+
+
+def runs_at(change: Change, kinds: type[E] | tuple[type[E], ...]) -> Iterator[tuple[Run, E]]:
+    """The runs that the change moves and of which it has such an event, each with that."""
+    runs = {row.run_id: row for row in change.rows if isinstance(row, Run)}
+    for event in change.events:
+        if isinstance(event, kinds) and event.run_id in runs:
+            yield runs[event.run_id], event
 
 
 def together(*changes: Change) -> Change:

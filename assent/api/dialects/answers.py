@@ -7,7 +7,14 @@ import json
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from assent.core.events import Event, RetrieverEnd, SourceDocument, StateUpdate, ToolEnd
+from assent.core.events import (
+    ROOT_CHANNEL,
+    Event,
+    RetrieverEnd,
+    SourceDocument,
+    StateUpdate,
+    ToolEnd,
+)
 from assent.core.json import Json, JsonObject
 
 ANSWER_TYPES = frozenset({"state_update", "retriever_end", "tool_end"})
@@ -17,9 +24,6 @@ MOST_CITATIONS = 50
 
 NAMES_OF_SOURCES = ("source", "title", "url")
 """Where the metadata of documents says what they are, as loaders of LangChain do."""
-
-ROOT_CHANNEL = "__root__"
-"""The channel of a state that is not an object, as LangGraph names it."""
 
 
 class Answer:

@@ -127,11 +127,15 @@ async def _those_of(
     are_mine: Callable[[Approval], Collection[str]],
 ) -> Page[Approval]:
     """Those of the page, or of one of the next few, that are somebody's."""
+    mine = _only(page, are_mine)
     for _ in range(MOST_PAGES):
-        rows = tuple(filter(are_mine, page.rows))
-        if rows or page.next is None:
-            return replace(page, rows=rows)
-        page = await read(cursor=page.next)
+        if mine.rows or mine.next is None:
+            break
+        mine = _only(await read(cursor=mine.next), are_mine)
+    return mine
+
+
+def _only(page: Page[Approval], are_mine: Callable[[Approval], Collection[str]]) -> Page[Approval]:
     return replace(page, rows=tuple(filter(are_mine, page.rows)))
 
 

@@ -14,7 +14,8 @@ from assent.api.dialects.langgraph.stream import END_ID, Mode, Stream
 from assent.api.dialects.positions import Position, read_position
 from assent.api.idempotency import TheKey
 from assent.api.json_body import SHOWN
-from assent.api.langgraph_runs import Begun, begin, run_of
+from assent.api.langgraph_again import Begun
+from assent.api.langgraph_runs import begin, run_of
 from assent.api.langgraph_shapes import StreamedRunRequest, langgraph_run_view
 from assent.api.langgraph_streams import (
     following_of,

@@ -14,7 +14,8 @@ from assent.api.access.rules import Thing, may
 from assent.api.answers import answers, refuses, streams_frames
 from assent.api.deps import Admitted, TheActor, TheRuns
 from assent.api.idempotency import TheKey
-from assent.api.langgraph_runs import Begun, begin, run_of, submission_of
+from assent.api.langgraph_again import Begun
+from assent.api.langgraph_runs import begin, run_of, submission_of
 from assent.api.langgraph_shapes import (
     NewThreadRunRequest,
     StoppedRunsRequest,

@@ -48,6 +48,24 @@ class Said(NamedTuple):
     status: int = 200
 
 
+class Conversation:
+    """What goes on over one WebSocket from its opening to its end, and keeps more than one answer
+    needs."""
+
+    def __init__(self) -> None:
+        self._connection: Connection | None = None
+
+    @property
+    def _open(self) -> Connection:
+        assert self._connection is not None, "The socket is not open yet."
+        return self._connection
+
+    @property
+    def _goes_on(self) -> bool:
+        following = self._open.following
+        return not following.is_stopped and not following.ended
+
+
 class Speech(Protocol):
     """What is said on a WebSocket besides events, and what is made of what its client says.
 

@@ -10,10 +10,9 @@ from langchain_core.messages import BaseMessage
 from langgraph.types import Command
 from pydantic import BaseModel
 
-Update = Mapping[str, Any]
+from assent.core.events import ROOT_CHANNEL
 
-ROOT_CHANNEL = "__root__"
-"""LangGraph's channel for the whole of a state that is not an object."""
+Update = Mapping[str, Any]
 
 
 def state_updates(output: Any) -> Iterator[Update]:

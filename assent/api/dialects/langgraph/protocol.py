@@ -77,6 +77,7 @@ from assent.core.events import (
     ToolError,
     ToolProgress,
     ToolStart,
+    as_written,
     decode,
 )
 from assent.core.json import Json, JsonObject, encode_json
@@ -322,9 +323,7 @@ class _Thread:
 
     @_told.register
     def _updated(self, event: StateUpdate) -> Iterator[Told]:
-        update = event.update
-        if isinstance(update, dict) and set(update) == {"__root__"}:
-            update = update["__root__"]
+        update = as_written(event.update)
         values = update if isinstance(update, dict) else {"value": update}
         self._tasks[event.task_id] = {**(self._tasks.get(event.task_id) or {}), **values}
         yield Told("updates", event.ns, values, event.node)

@@ -62,6 +62,7 @@ from assent.core.events import (
     StateUpdate,
     Token,
     ToolCallDelta,
+    as_written,
     decode,
     ns_of,
 )
@@ -130,9 +131,6 @@ SENDS = "sends"
 INNER = "inner"
 """The field of the state that a run goes on from for those of the subgraphs that have paused, the
 outer ones first."""
-
-ROOT = "__root__"
-"""The channel of a state that is no object."""
 
 PUSH = "__pregel_push"
 """The beginning of the path of a task that a `Send` began. Its number follows."""
@@ -222,8 +220,8 @@ class _Task:
         if not pairs:
             return None
         if max(Counter(channel for channel, _ in pairs).values()) == 1:
-            return _unwrapped(dict(pairs))
-        return [_unwrapped({channel: value}) for channel, value in pairs]
+            return as_written(dict(pairs))
+        return [as_written({channel: value}) for channel, value in pairs]
 
     def result(self) -> JsonObject:
         """The updates by channel."""
@@ -234,11 +232,6 @@ class _Task:
             channel: values[0] if len(values) == 1 else {"$writes": values}
             for channel, values in by_channel.items()
         }
-
-
-def _unwrapped(update: JsonObject) -> Json:
-    """The update as the graph's code wrote it, also where the state is no object."""
-    return update[ROOT] if update.keys() == {ROOT} else update
 
 
 class _Run:
