@@ -1,0 +1,27 @@
+import react from "@vitejs/plugin-react";
+import { fileURLToPath } from "node:url";
+import { defineConfig } from "vite";
+
+const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
+
+export default defineConfig({
+  root: here("."),
+  base: "/ui/",
+  plugins: [react()],
+  resolve: {
+    alias: {
+      // The form's core imports a validator that compiles code from text, which the page's
+      // Content-Security-Policy forbids. Ours interprets the schema.
+      "@rjsf/validator-ajv8": here("src/parts/schema-validator.ts"),
+    },
+  },
+  build: {
+    outDir: here("../../assent/ui"),
+    emptyOutDir: true,
+    target: "es2022",
+    // The policy of the page admits scripts and styles of files only.
+    assetsInlineLimit: 0,
+    modulePreload: { polyfill: false },
+  },
+  server: { proxy: { "^/(?!ui/)": "http://127.0.0.1:8000" } },
+});
