@@ -28,7 +28,7 @@ FUZZ_SECONDS ?= 120
 # Whether a server starts and serves is asked of the lowest versions too.
 SERVED := tests/acceptance/test_demo.py tests/acceptance/test_files.py tests/config/test_logging.py
 
-.PHONY: help serve test test-fast node clients crash openapi check bench lock wheels clean
+.PHONY: help serve test test-fast node clients crash openapi contract check bench lock wheels clean
 
 help:  ## What there is to run
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -89,6 +89,9 @@ crash: $(VENV)/ready  ## Kill, starve and attack the server for hours; CONTRIBUT
 
 openapi: $(VENV)/ready  ## Walk the server by its own OpenAPI document, in each role: five minutes; make openapi OPENAPI_SEED=7 walks in another way
 	OPENAPI_SECONDS=$(OPENAPI_SECONDS) OPENAPI_SEED=$(OPENAPI_SEED) $(BIN)/python -m pytest tests/security/test_openapi.py
+
+contract: $(VENV)/ready  ## Write web/openapi.json, the contract of the web page and the TypeScript client, anew
+	$(BIN)/python -m tests.support.contract
 
 check: $(VENV)/ready  ## Lint, format, types and layers
 	$(BIN)/ruff check .
