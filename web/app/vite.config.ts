@@ -6,7 +6,8 @@ const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 
 export default defineConfig({
   root: here("."),
-  base: "/ui/",
+  // Relative, since the page may be served under a prefix.
+  base: "./",
   plugins: [react()],
   resolve: {
     alias: {

@@ -1,5 +1,15 @@
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
+import { App } from "./App.tsx";
+import "./styles/tokens.css";
+import "./styles/base.css";
+import { startTheme } from "./theme.ts";
 
+startTheme();
 const root = document.getElementById("root");
-if (root) createRoot(root).render(<StrictMode>Assent</StrictMode>);
+if (root === null) throw new Error("The page has no element #root to stand in.");
+createRoot(root).render(
+  <StrictMode>
+    <App />
+  </StrictMode>,
+);

@@ -1,0 +1,62 @@
+import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { Problem } from "@assent/client";
+import { createContext, lazy, type ReactNode, Suspense, useContext, useEffect, useState } from "react";
+import { assent, onSignedOut } from "../assent.ts";
+import { messages } from "../messages/en.ts";
+import { Dialog } from "../parts/Dialog.tsx";
+import { ErrorState, Loading } from "../parts/states.tsx";
+
+const SignIn = lazy(() => import("../pages/sign-in/SignIn.tsx"));
+
+/** Who is here, as `GET /me` says. */
+export type Me = Awaited<ReturnType<typeof assent.me>>;
+
+const Here = createContext<Me | null>(null);
+
+/** Who is here. Only within the gate. */
+export function useMe(): Me {
+  const me = useContext(Here);
+  if (me === null) throw new Error("useMe() was called outside of the gate that knows who is here.");
+  return me;
+}
+
+const isUnknown = (error: unknown) => error instanceof Problem && error.status === 401;
+
+/**
+ * Lets in who the server knows. Who is not known yet sees the sign-in alone; if that ends while
+ * they are here, they sign in over the page, which keeps what they wrote.
+ */
+export function SessionGate({ children }: { children: ReactNode }) {
+  const queries = useQueryClient();
+  const [isOver, setIsOver] = useState(false);
+  const me = useQuery({ queryKey: ["me"], queryFn: () => assent.me(), staleTime: Infinity });
+  const isHere = me.data !== undefined;
+
+  useEffect(() => onSignedOut(() => setIsOver(true)), []);
+
+  const onSignedIn = () => {
+    setIsOver(false);
+    void queries.invalidateQueries();
+  };
+
+  if (!isHere) {
+    if (me.isPending) return <Loading />;
+    if (!isUnknown(me.error)) return <ErrorState error={me.error} retry={() => void me.refetch()} />;
+    return (
+      <Suspense fallback={<Loading />}>
+        <SignIn onSignedIn={onSignedIn} />
+      </Suspense>
+    );
+  }
+  return (
+    <Here.Provider value={me.data}>
+      {children}
+      <Dialog open={isOver} onOpenChange={setIsOver} title={messages.session.over}>
+        <p>{messages.session.overHint}</p>
+        <Suspense fallback={<Loading lines={2} />}>
+          <SignIn inDialog onSignedIn={onSignedIn} />
+        </Suspense>
+      </Dialog>
+    </Here.Provider>
+  );
+}

@@ -1,0 +1,54 @@
+/** The states of things, with the colour that each has everywhere. */
+
+import { messages } from "../messages/en.ts";
+import { Badge, type Tone } from "./Badge.tsx";
+
+const RUNS: Record<string, Tone> = {
+  pending: "neutral",
+  running: "active",
+  cancelling: "active",
+  paused: "waiting",
+  success: "good",
+  failed: "bad",
+  cancelled: "neutral",
+};
+
+const APPROVALS: Record<string, Tone> = {
+  pending: "waiting",
+  approved: "good",
+  edited: "good",
+  answered: "good",
+  rejected: "bad",
+  expired: "bad",
+  cancelled: "neutral",
+  superseded: "neutral",
+};
+
+const RISKS: Record<string, Tone> = { low: "neutral", medium: "waiting", high: "bad", critical: "bad" };
+
+function wordOf(words: Record<string, string>, value: string): string {
+  return words[value] ?? value;
+}
+
+/** How a run, or a thread, stands. */
+export function RunStatus({ status }: { status: string }) {
+  return (
+    <Badge tone={RUNS[status] ?? "neutral"} dot>
+      {wordOf(messages.status.runs, status)}
+    </Badge>
+  );
+}
+
+/** What became of a question. */
+export function ApprovalStatus({ status }: { status: string }) {
+  return (
+    <Badge tone={APPROVALS[status] ?? "neutral"} dot>
+      {wordOf(messages.status.approvals, status)}
+    </Badge>
+  );
+}
+
+/** How much may go wrong. */
+export function Risk({ risk }: { risk: string }) {
+  return <Badge tone={RISKS[risk] ?? "neutral"}>{wordOf(messages.status.risks, risk)}</Badge>;
+}
