@@ -28,7 +28,7 @@ FUZZ_SECONDS ?= 120
 # Whether a server starts and serves is asked of the lowest versions too.
 SERVED := tests/acceptance/test_demo.py tests/acceptance/test_files.py tests/config/test_logging.py
 
-.PHONY: help serve test test-fast node clients crash openapi contract check bench lock wheels clean
+.PHONY: help serve page test test-fast test-web browser node clients crash openapi contract check bench lock wheels clean
 
 help:  ## What there is to run
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -42,22 +42,36 @@ $(VENV)/ready: $(PINS) pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-serve: $(VENV)/ready  ## Start the server with the demo agent
+serve: $(VENV)/ready  ## Start the server with the demo agent, and its web page
+	@$(MAKE) --no-print-directory page || echo "The server starts without the page as it is now."
 	$(BIN)/assent serve --host $(HOST) --port $(PORT)
 
+page: $(VENV)/ready  ## Build the web page, if its sources have changed
+	@test -e $(VENV)/node || $(MAKE) --no-print-directory node
+	@$(BIN)/python web/build.py
+
 # The tests start many processes. Without stored bytecode each would compile every module anew.
-test test-fast clients crash: export PYTHONDONTWRITEBYTECODE :=
+test test-fast test-web clients crash: export PYTHONDONTWRITEBYTECODE :=
 
 test: $(VENV)/ready  ## Run the tests
 	@$(BIN)/python -m tests.support.node || $(MAKE) node
-	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --ignore tests/web
+
+test-web: page browser  ## Test the web page in a browser, and the TypeScript packages
+	@$(BIN)/python web/build.py test
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/web
+
+browser: $(VENV)/ready  ## Install the Chromium that tests open the page in, if there is none
+	@$(BIN)/python -m tests.support.node || $(MAKE) node
+	@$(BIN)/python -m tests.support.browser
 
 test-fast: $(VENV)/ready  ## Run the tests that start no process; make test-fast LOWEST=1 with the lowest versions of all requirements, and a server
-	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not slow"
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not slow" --ignore tests/web
 	$(if $(LOWEST),$(BIN)/python -m pytest $(SERVED))
 
 node: $(VENV)/ready  ## Install the Node.js that tests run clients in; make test does if none is there
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/node.txt
+	@touch $(VENV)/node
 
 clients: $(VENV)/ready  ## Install the JavaScript clients that people have, and test them; make clients LATEST=1 tries their newest versions
 	@$(BIN)/python -m tests.support.node || $(MAKE) node
@@ -93,7 +107,9 @@ openapi: $(VENV)/ready  ## Walk the server by its own OpenAPI document, in each 
 contract: $(VENV)/ready  ## Write web/openapi.json, the contract of the web page and the TypeScript client, anew
 	$(BIN)/python -m tests.support.contract
 
-check: $(VENV)/ready  ## Lint, format, types and layers
+check: $(VENV)/ready  ## Lint, format, types and layers; types of the TypeScript packages too
+	@test -e $(VENV)/node || $(MAKE) --no-print-directory node
+	@$(BIN)/python web/build.py check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -25,7 +25,7 @@ from assent.api.head import HeadAsGet
 from assent.api.in_process import InProcess
 from assent.api.project_app import project_app, under_prefix
 from assent.api.proxies import BehindProxies
-from assent.api.routes import docs
+from assent.api.routes import docs, web
 from assent.api.routes.dialects import DIALECT_ROUTES
 from assent.api.routing import JsonRoute, check_rules
 from assent.api.streams.later import LATER, Loop
@@ -201,8 +201,9 @@ class Assent(InProcess):
 
     @cached_property
     def _routes(self) -> FastAPI:
-        # An app around has a document and a page of its own.
+        # An app around has a document and pages of its own.
         own = [docs.router] if self._settings.docs else []
+        own += [web.router, web.root] if self._settings.ui else []
         if self._auth is None:
             app = make_app([*self._routers, *own], self._served_alone)
             app.state.unserved = self._unserved

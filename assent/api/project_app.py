@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fastapi import FastAPI, Request
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.routing import Mount, Router
+from starlette.routing import Match, Mount, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from assent.api.access.authorizing import authorize
@@ -22,6 +22,8 @@ from assent.graph.loading import Project
 
 CUSTOM = Rule(Right.SELF, Thing.SERVER)
 """The rule of a project's own routes, where it wants them for those only whom the server knows."""
+
+_ROOT: Scope = {"type": "http", "method": "GET", "path": "/", "root_path": "", "headers": []}
 
 
 @asynccontextmanager
@@ -45,10 +47,19 @@ async def project_app(app: FastAPI, project: Project, *, has_auth: bool) -> Asyn
     async with project.app.router.lifespan_context(project.app):
         route = Mount("", app=WithKey(project.app) if needs_key else project.app)
         app.router.routes.append(route)
+        app.state.answers_at_root = any(
+            each.matches(_ROOT)[0] is Match.FULL for each in project.app.routes
+        )
         try:
             yield
         finally:
             app.router.routes.remove(route)
+            app.state.answers_at_root = False
+
+
+def answers_at_root(app: Starlette) -> bool:
+    """True if a project's app that stands behind this one has something at `/`."""
+    return getattr(app.state, "answers_at_root", False)
 
 
 def under_prefix(app: ASGIApp, project: Project) -> ASGIApp:

@@ -21,6 +21,7 @@ from rich.text import Text
 
 from assent.api.embedding import Assent
 from assent.api.streams import malloc
+from assent.api.web import web_page
 from assent.cli.distributions import installed, of_one_version
 from assent.cli.listening import LOOPBACK, AppServer, OpenToAll, bind, check_reach, url_of
 from assent.cli.reload import ASSENT, Reloader, project_folder
@@ -206,6 +207,9 @@ def _listening(
 def _announce(server: AgentServer, settings: Settings, url: str) -> None:
     """Say where the server is: in the log if it is JSON, otherwise to the person who started it."""
     database = str(settings.database_path)
+    why_no_page = web_page().why_not if settings.ui else ""
+    if why_no_page:
+        log.warning("the web page is not there", reason=why_no_page)
     if settings.log_format == "json":
         log.info("server started", url=url, agents=server.agents, database=database)
         return
@@ -224,8 +228,10 @@ def _announce(server: AgentServer, settings: Settings, url: str) -> None:
     curl = f"curl -N {url}/agent/stream{header} -H 'content-type: application/json' -d '{body}'"
 
     err = console(stderr=True)
+    has_page = settings.ui and not why_no_page
     for label, value, style in (
         ("Assent is at ", url, "bold"),
+        *([("  page      ", f"{url}/ui/", "bold")] if has_page else []),
         ("  agents    ", ", ".join(server.agents), ""),
         ("  database  ", database, ""),
         ("  try       ", curl, ""),

@@ -315,6 +315,9 @@ class Settings(BaseSettings):
     docs: bool = True
     """Serve `/docs`, the page with all routes, and `/openapi.json`."""
 
+    ui: bool = True
+    """Serve the web page under `/ui/`, and lead browsers there from `/`."""
+
     # ── limits ────────────────────────────────────────────────────────────────────────────────────
 
     rate_limit: Rate = "1200/minute"

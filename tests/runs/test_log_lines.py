@@ -99,6 +99,7 @@ def test_a_notification_that_is_given_up_has_a_line_as_documented() -> None:
 def test_nothing_is_documented_that_there_is_not() -> None:
     elsewhere = {
         "server started",
+        "the web page is not there",
         "a setting has no effect",
         "a setting goes before that of the project",
         "the project asks for a newer version",

@@ -24,7 +24,8 @@ OLDEST = (20, 10)
 def npm() -> list[str]:
     """The command that installs packages of JavaScript: the one that belongs to `node()`."""
     path = Path(node())
-    beside = [path.with_name("npm"), path.parents[1] / "lib/node_modules/npm/bin/npm-cli.js"]
+    # The command that the package from PyPI has beside its Node.js does not work.
+    beside = [path.parents[1] / "lib/node_modules/npm/bin/npm-cli.js", path.with_name("npm")]
     found = [each for each in beside if each.is_file()]
     assert found, f"There is no npm beside {path}. Install it, or a Node.js that has it."
     return [str(path), str(found[0].resolve())]

@@ -4,10 +4,10 @@ import { defineConfig } from "vite";
 
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 
-export default defineConfig({
+export default defineConfig(({ command }) => ({
   root: here("."),
   // Relative, since the page may be served under a prefix.
-  base: "./",
+  base: command === "build" ? "./" : "/ui/",
   plugins: [react()],
   resolve: {
     alias: {
@@ -25,4 +25,4 @@ export default defineConfig({
     modulePreload: { polyfill: false },
   },
   server: { proxy: { "^/(?!ui/)": "http://127.0.0.1:8000" } },
-});
+}));

@@ -21,6 +21,14 @@ PAGE_WITH_SCRIPTS: Final = (
 )
 """The policy of a page that runs scripts of ours, each from a file."""
 
+WEB_PAGE: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; font-src 'self'; form-action 'none'; base-uri 'none'; "
+    "frame-ancestors 'none'; require-trusted-types-for 'script'"
+)
+"""The policy of the web page. A script of its own that runs beside it has that of its file, so each
+file has it."""
+
 _ALWAYS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
