@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import Depends, Header, Query
 from pydantic import Field
@@ -22,6 +22,16 @@ LONGEST_POLL = 60.0
 EventNumber = Annotated[
     int, Field(ge=0, le=LAST_NUMBER, description="The number of the last event that you have")
 ]
+
+
+Before = Annotated[
+    Annotated[int, Field(ge=1, le=LAST_NUMBER)] | Literal["end"] | None,
+    Query(
+        description="A JSON page of the newest events that are numbered below it; with `end`, of "
+        "all. The oldest of them comes first"
+    ),
+]
+"""Where a page that goes back begins."""
 
 
 async def _after(
@@ -82,9 +92,10 @@ Timeout = Annotated[
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
     """The part of a log that a client asks for, and the form: with `named` events, or as a page of
-    at most `limit`, for which it waits until the `timeout`."""
+    at most `limit`, for which it waits until the `timeout`. With `before` the page goes back."""
 
     after: int
+    before: int | Literal["end"] | None
     types: frozenset[str] | None
     named: bool
     limit: int
@@ -94,11 +105,23 @@ class Reading:
 async def _reading(
     after: After,
     types: Types,
+    before: Before = None,
     named: Named = False,
     limit: OnAPage = MOST_ON_A_PAGE,
     timeout: Timeout = None,
 ) -> Reading:
-    return Reading(after=after, types=types, named=named, limit=limit, timeout=timeout)
+    check_one_way(after, before)
+    if before is not None and timeout is not None:
+        raise InvalidRequest("timeout waits for events that come, and before asks for older ones.")
+    return Reading(
+        after=after, before=before, types=types, named=named, limit=limit, timeout=timeout
+    )
+
+
+def check_one_way(after: int, before: int | Literal["end"] | None) -> None:
+    """Raise `InvalidRequest` if a page is asked for behind a number and before one."""
+    if after and before is not None:
+        raise InvalidRequest("Ask for the events after a number, or before one, and not for both.")
 
 
 TheReading = Annotated[Reading, Depends(_reading)]

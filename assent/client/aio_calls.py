@@ -154,6 +154,21 @@ class RunCalls(Group):
         """All runs that fit, newest first, asked for `limit` at a time."""
         return self._all(lambda cursor: calls.list_runs(thread_id, status, limit, cursor))
 
+    async def events(
+        self,
+        run_id: str,
+        *,
+        after: int = 0,
+        types: Sequence[str] | None = None,
+        limit: int | None = None,
+        before: int | Literal["end"] | None = None,
+    ) -> EventPage:
+        """A page of the run's events past `after`; with `before`, the newest below that number, or
+        at the end."""
+        return await self._asks.ask(
+            calls.get_run_events(run_id, after, calls.types_of(types), limit, before)
+        )
+
     async def wait(self, run_id: str, timeout: float | None = None) -> RunResult:
         """The result of the run, once it has ended or somebody is asked. After `timeout` seconds,
         the run as it is."""
@@ -267,11 +282,12 @@ class ThreadCalls(Group):
         types: Sequence[str] | None = None,
         limit: int | None = None,
         timeout: float | None = None,
+        before: int | Literal["end"] | None = None,
     ) -> EventPage:
         """A page of the thread's events past `after`. With a `timeout`, an empty page comes only
-        after so many seconds."""
+        after so many seconds. With `before`, the newest below that number, or at the end."""
         path = calls.log_path(thread_id=thread_id)
-        call = calls.get_events(path, after, calls.types_of(types), limit, timeout)
+        call = calls.get_events(path, after, calls.types_of(types), limit, timeout, before)
         return await self._asks.ask(call)
 
 
@@ -513,11 +529,13 @@ class FeedCalls(Group):
         types: Sequence[str] | None = None,
         limit: int | None = None,
         timeout: float | None = None,
+        before: int | Literal["end"] | None = None,
     ) -> EventPage:
         """A page of the feed of an agent, of a user, or of all approvals, past `after`. With a
-        `timeout`, an empty page comes only after so many seconds."""
+        `timeout`, an empty page comes only after so many seconds. With `before`, the newest below
+        that number, or at the end."""
         path = calls.log_path(agent=agent, user=user, approvals=approvals)
-        call = calls.get_events(path, after, calls.types_of(types), limit, timeout)
+        call = calls.get_events(path, after, calls.types_of(types), limit, timeout, before)
         return await self._asks.ask(call)
 
 

@@ -362,10 +362,23 @@ def get_events(
     types: str | None,
     limit: int | None = None,
     timeout: float | None = None,
+    before: int | Literal["end"] | None = None,
 ) -> Call[EventPage]:
-    """A page of events; with a `timeout`, an empty one is answered only after so many seconds."""
-    params = params_of(after=after, types=types, limit=limit, timeout=timeout)
+    """A page of events past `after`, or going back from `before`; with a `timeout`, an empty one is
+    answered only after so many seconds."""
+    params = params_of(after=after, before=before, types=types, limit=limit, timeout=timeout)
     return _get(path, _event_page, params)
+
+
+def get_run_events(
+    run_id: str,
+    after: int,
+    types: str | None,
+    limit: int | None,
+    before: int | Literal["end"] | None,
+) -> Call[EventPage]:
+    """The same of one run."""
+    return get_events(path_of("runs", run_id, "events"), after, types, limit, before=before)
 
 
 def open_events(path: str, after: int | None, types: str | None) -> Call[None]:
@@ -411,12 +424,14 @@ class _Events(msgspec.Struct):
     events: list[msgspec.Raw]
     next: int
     more: bool = False
+    last: int = 0
 
 
 def _event_page(body: bytes) -> EventPage:
     # Kept as they are on the wire, not as they would be written anew.
     page = msgspec.json.decode(body, type=_Events)
-    return EventPage(tuple(Heard.read(bytes(raw)) for raw in page.events), page.next, page.more)
+    events = tuple(Heard.read(bytes(raw)) for raw in page.events)
+    return EventPage(events, page.next, page.more, page.last)
 
 
 # ── approvals ─────────────────────────────────────────────────────────────────────────────────────

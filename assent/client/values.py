@@ -505,12 +505,14 @@ def read_event(body: bytes) -> SomeEvent:
 
 
 class EventPage(msgspec.Struct, frozen=True):
-    """Events of a log, and as `next` the number to go on after. `more` is true if there are more
-    already."""
+    """Events of a log, and as `next` the number to go on after, or, of a page that goes back,
+    before. `more` is true if there are more already. `last` is that of a page that goes back: from
+    the end, the log is followed after it."""
 
     events: tuple[Heard, ...] = ()
     next: int = 0
     more: bool = False
+    last: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -303,6 +303,23 @@ class Reads(ABC):
         """
 
     @abstractmethod
+    async def read_log_back(
+        self,
+        thread_id: str,
+        before: int | None = None,
+        *,
+        limit: int = 1000,
+        types: Collection[str] | None = None,
+        run_id: str | None = None,
+        most_bytes: int | None = None,
+    ) -> tuple[LogEntry, ...]:
+        """Read the newest of the thread's events that are numbered below `before`, or of all, in
+        order, the oldest of them first: at most `limit`, and fewer, but at least one, where they
+        are large. Empty if none is left there; events that were removed are not missed.
+
+        No more of the log is read than that."""
+
+    @abstractmethod
     async def check_cursor(self, thread_id: str, after: int) -> None:
         """Raise `Gone`, as `read_log` does, if events above the number were removed; or if the
         thread has no such number, so that it is another thread's or of a newer copy of the

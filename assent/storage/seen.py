@@ -131,6 +131,20 @@ class SeenStorage(Storage):
             thread_id, after, limit=limit, types=types, run_id=run_id, most_bytes=most_bytes
         )
 
+    async def read_log_back(
+        self,
+        thread_id: str,
+        before: int | None = None,
+        *,
+        limit: int = 1000,
+        types: Collection[str] | None = None,
+        run_id: str | None = None,
+        most_bytes: int | None = None,
+    ) -> tuple[LogEntry, ...]:
+        return await self._reads.read_log_back(
+            thread_id, before, limit=limit, types=types, run_id=run_id, most_bytes=most_bytes
+        )
+
     async def check_cursor(self, thread_id: str, after: int) -> None:
         await self._reads.check_cursor(thread_id, after)
 

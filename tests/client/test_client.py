@@ -140,6 +140,10 @@ async def test_threads_and_states(client: Client, thread: str) -> None:
     assert fork.thread_id == f"{thread}-2"
     page = await client.threads.events(thread, types=["done"])
     assert [heard.type for heard in page.events] == ["done"]
+    newest = await client.threads.events(thread, before="end", limit=1)
+    assert (newest.events, newest.more, newest.last) == (page.events, True, page.next)
+    of_run = await client.runs.events(page.events[0].event.run_id, before=newest.next)
+    assert of_run.next < newest.next and not of_run.more
     assert thread in [each.thread_id async for each in client.threads.list()]
     await client.threads.delete(thread)
     with pytest.raises(NotFound):

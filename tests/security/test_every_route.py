@@ -364,8 +364,9 @@ seen: `test_a_socket_of_somebody_elses_thread_is_as_one_of_none`."""
 QUERIES: dict[tuple[str, str], Callable[[Things], str]] = {
     ("GET", "/store/items"): lambda of: f"?namespace={of.owner}.notes&key=a",
     ("GET", "/schedules/preview"): lambda of: "?cron=0+9+*+*+*",
+    ("GET", "/runs/{id}/events"): lambda of: "?before=end",
 }
-"""A right query for each route that needs one."""
+"""A right query for each route that needs one, or reads otherwise with one."""
 
 OF_NOBODY = {
     "/assistants",

@@ -73,6 +73,7 @@ QUESTIONS: Mapping[str, tuple[Any, ...]] = {
     "newest_event": ("t", "r"),
     "last_seq": ("t",),
     "read_log": ("t", 5),
+    "read_log_back": ("t", 5),
     "due_timers": (NOON,),
     "effects": ("t", "c"),
     "due_notifications": ("e", NOON),
@@ -247,11 +248,12 @@ async def test_the_versions_of_an_assistant_are_found_by_it_in_their_order(
 
 @pytest.mark.parametrize("types", [None, {"done"}, {"token", "done"}])
 @pytest.mark.parametrize("run_id", [None, "r"])
+@pytest.mark.parametrize("back", [False, True], ids=["on", "back"])
 async def test_a_log_that_is_seen_is_found_by_its_thread(
-    connection: sqlite3.Connection, types: set[str] | None, run_id: str | None
+    connection: sqlite3.Connection, types: set[str] | None, run_id: str | None, back: bool
 ) -> None:
     seen, whole = ExplainingReader(connection), ExplainingReader(connection)
-    sql = queries.log_page(types, run_id)
+    sql = queries.log_page(types, run_id, back=back)
     asked = queries.log_parameters("t", 5, 9, types, run_id)
     await whole.rows(sql, asked)
     await seen.rows(queries.of_seen_thread(sql), {**asked, "tenant": None, "owner": "ann"})
@@ -269,6 +271,17 @@ async def test_a_question_is_answered_by_an_index(
     await getattr(over(reader), name)(*QUESTIONS[name])
     assert reader.plan
     assert not reader.passes_through(), reader.plan
+
+
+@pytest.mark.parametrize("run_id", [None, "r"])
+async def test_the_last_events_of_a_log_are_read_from_its_end(
+    connection: sqlite3.Connection, run_id: str | None
+) -> None:
+    for types in (None, {"token"}):
+        reader = ExplainingReader(connection)
+        await over(reader).read_log_back("t", types=types, run_id=run_id)
+        assert not reader.passes_through(), reader.plan
+        assert "SEARCH events USING PRIMARY KEY (thread_id=? AND seq>? AND seq<?)" in reader.plan
 
 
 @pytest.mark.parametrize("name", SORTED)

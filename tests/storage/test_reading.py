@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 import sqlite3
 import tracemalloc
+from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from datetime import timedelta
 from pathlib import Path
@@ -120,9 +121,23 @@ async def test_a_filter_finds_what_reading_all_would(storage: Storage, cut: int)
                         and (run_id is None or entry.run_id == run_id)
                     ]
                     assert list(found) == expected[:limit], (types, run_id, after, limit)
+            for before in (None, 1, first + 1, first + 40, first + 10_000):
+                for limit in (1, 3, 1000):
+                    back = await storage.read_log_back(
+                        "t", before, types=types, run_id=run_id, limit=limit
+                    )
+                    older = [
+                        entry
+                        for entry in everything
+                        if (before is None or entry.seq < before)
+                        and (types is None or entry.type in types)
+                        and (run_id is None or entry.run_id == run_id)
+                    ]
+                    assert list(back) == older[-limit:], (types, run_id, before, limit)
 
 
-async def test_a_filter_is_answered_from_an_index(tmp_path: Path) -> None:
+@pytest.mark.parametrize("back", [False, True], ids=["on", "back"])
+async def test_a_filter_is_answered_from_an_index(tmp_path: Path, back: bool) -> None:
     path = tmp_path / "assent.db"
     async with SqliteStorage.open(path):
         pass
@@ -133,7 +148,7 @@ async def test_a_filter_is_answered_from_an_index(tmp_path: Path) -> None:
             (None, "r", "events_by_run"),
             (["done", "error"], "r", "events_by_run"),
         ):
-            sql = "EXPLAIN QUERY PLAN " + queries.log_page(types, run_id)
+            sql = "EXPLAIN QUERY PLAN " + queries.log_page(types, run_id, back=back)
             parameters = queries.log_parameters("t", 0, 10, types, run_id)
             plan = [detail for *_, detail in connection.execute(sql, parameters)]
             assert any(index in detail for detail in plan), plan
@@ -145,7 +160,18 @@ async def test_a_filter_is_answered_from_an_index(tmp_path: Path) -> None:
             )
 
 
-async def test_a_run_amid_a_long_log_is_read_without_the_rest(tmp_path: Path) -> None:
+async def test_going_back_large_events_are_read_by_the_newest_first(storage: Storage) -> None:
+    sizes = (10, 10, 9000, 3000, 2000, 10)
+    await storage.commit(Change(events=tuple(large(size) for size in sizes)))
+    pages, before = [], None
+    while entries := await storage.read_log_back("t", before, most_bytes=6000):
+        pages.append([entry.seq for entry in entries])
+        before = entries[0].seq
+    assert pages == [[4, 5, 6], [3], [1, 2]]
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["on", "back"])
+async def test_a_run_amid_a_long_log_is_read_without_the_rest(tmp_path: Path, back: bool) -> None:
     """Counted in steps of SQLite's machine, which do not depend on how busy the machine is."""
     path = tmp_path / "assent.db"
     steps: dict[int, int] = {}
@@ -161,11 +187,35 @@ async def test_a_run_amid_a_long_log_is_read_without_the_rest(tmp_path: Path) ->
         ]
         async with SqliteStorage.open(path) as storage:
             await storage.commit(Change(events=(*tokens, *one, *tokens)))
-        steps[length] = _steps(path)
+        steps[length] = _steps(path, back)
     assert steps[20_000] < steps[100] + 200
 
 
-def _steps(path: Path) -> int:
+async def test_the_last_page_of_a_long_log_is_read_without_the_rest(tmp_path: Path) -> None:
+    path = tmp_path / "assent.db"
+    steps = {}
+    for length in (100, 20_000):
+        path.unlink(missing_ok=True)
+        tokens = tuple(
+            Token(thread_id="t", run_id="r", message_id="m", content="x") for _ in range(length)
+        )
+        async with SqliteStorage.open(path) as storage:
+            await storage.commit(Change(events=(RunStart(thread_id="t", agent="a"), *tokens)))
+        steps[length] = _count(path, [(None, None), (["token"], None)], 9, back=True)
+    assert steps[20_000] < steps[100] + 200
+
+
+def _steps(path: Path, back: bool) -> int:
+    return _count(path, [(["done"], None), (None, "r"), (["done"], "r")], None, back=back)
+
+
+def _count(
+    path: Path,
+    asked: Sequence[tuple[list[str] | None, str | None]],
+    expected: int | None,
+    *,
+    back: bool,
+) -> int:
     counted = 0
 
     def count() -> None:
@@ -174,8 +224,8 @@ def _steps(path: Path) -> int:
 
     with closing(sqlite3.connect(path)) as connection:
         connection.set_progress_handler(count, 1)
-        for types, run_id in ((["done"], None), (None, "r"), (["done"], "r")):
-            sql = queries.log_page(types, run_id)
+        for types, run_id in asked:
+            sql = queries.log_page(types, run_id, back=back)
             found = connection.execute(sql, queries.log_parameters("t", 0, 9, types, run_id))
-            assert len(found.fetchall()) == (1 if types else 3)
+            assert len(found.fetchall()) == (expected or (1 if types else 3))
     return counted

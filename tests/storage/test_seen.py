@@ -310,7 +310,7 @@ LISTS: Mapping[str, type[Any]] = {
 }
 
 OTHERS = {"runs", "file_uses", "assistant_versions", "audit", "audit_head"}
-LOGS = {"read_log", "check_cursor", "newest_event", "last_seq", "listen"}
+LOGS = {"read_log", "read_log_back", "check_cursor", "newest_event", "last_seq", "listen"}
 
 
 def test_every_way_to_read_is_tried() -> None:
@@ -504,6 +504,10 @@ async def test_a_log_is_read_with_its_thread(
                 (reads.read_log, (1,)),
                 (partial(reads.read_log, types={"done"}), ()),
                 (partial(reads.read_log, run_id=f"r{thread_id}.0"), ()),
+                (reads.read_log_back, ()),
+                (reads.read_log_back, (2,)),
+                (partial(reads.read_log_back, types={"done"}), ()),
+                (partial(reads.read_log_back, run_id=f"r{thread_id}.0"), ()),
                 (reads.last_seq, ()),
                 (reads.check_cursor, (1,)),
                 (reads.newest_event, (f"r{thread_id}.0",)),
@@ -516,6 +520,7 @@ async def test_a_log_is_read_with_its_thread(
                         await ask(thread_id, *arguments)
             if is_shown(world, sight, thread):
                 assert [entry.seq for entry in await reads.read_log(thread_id)] == [1, 2]
+                assert [entry.seq for entry in await reads.read_log_back(thread_id, 2)] == [1]
 
 
 def told(number: int, thread_id: str, run: Run, approval: Approval | None) -> Event:
@@ -564,10 +569,12 @@ async def test_a_feed_has_what_its_reader_sees(
             if sight.reach == "nothing" or (
                 sight.reach != "everything" and sight.owner.tenant != tenant
             ):
-                with pytest.raises(NotFound):
-                    await reads.read_log(feed)
+                for read in (reads.read_log, reads.read_log_back):
+                    with pytest.raises(NotFound):
+                        await read(feed)
                 continue
             assert [entry.seq for entry in await _all(reads, feed, limit=4)] == wanted
+            assert [entry.seq for entry in await _all_back(reads, feed, limit=4)] == wanted
             with full.listen(feed):
                 assert [entry.seq for entry in await _all(reads, feed, limit=7)] == wanted
                 votes = await _all(reads, feed, limit=2, types={"approval_voted"})
@@ -585,6 +592,15 @@ async def _all(reads: Reads, feed: str, **options: Any) -> list[LogEntry]:
         found += page
         after = page[-1].seq
         assert await reads.read_log(feed, after) == await reads.read_log(feed, after)
+    return found
+
+
+async def _all_back(reads: Reads, feed: str, **options: Any) -> list[LogEntry]:
+    found: list[LogEntry] = []
+    before: int | None = None
+    while page := await reads.read_log_back(feed, before, **options):
+        found = [*page, *found]
+        before = page[0].seq
     return found
 
 

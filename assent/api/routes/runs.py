@@ -8,13 +8,23 @@ from assent.api.access.rules import Thing, may
 from assent.api.answers import answers, refuses, streams_events
 from assent.api.deps import Admitted, OfThread, PageLimit, TheActor, TheRuns
 from assent.api.dialects.native import NATIVE
-from assent.api.event_query import After, Named
+from assent.api.event_query import (
+    MOST_ON_A_PAGE,
+    After,
+    Before,
+    Named,
+    OnAPage,
+    Types,
+    check_one_way,
+)
 from assent.api.outcomes import cancelled_response, outcome_response, run_headers
 from assent.api.paths import prefix_of
 from assent.api.responses import json_response, page_response
 from assent.api.routing import router_of
 from assent.api.schemas import CancelRequest
+from assent.api.shapes.common import EventsPage
 from assent.api.shapes.runs import CancelledRuns, RunResultView, RunsPage, RunView
+from assent.api.streams.poll import page_before, page_of
 from assent.api.streams.reading import check_readable
 from assent.api.streams.sse import EventStream
 from assent.api.streams.transport import Transport
@@ -103,6 +113,42 @@ async def stream_run(
     following = Following(runs.storage, run.thread_id, after)
     batches = replay_run(following, run)
     return EventStream(request, following, batches, dialect=NATIVE, named=named, headers=headers)
+
+
+@router.get("/runs/{id}/events")
+@may(Right.READ, Thing.RUN, langgraph=("threads", "read"))
+@answers(EventsPage)
+@refuses(410)
+async def get_run_events(
+    id: str,
+    request: Request,
+    runs: TheRuns,
+    by: TheActor,
+    after: After,
+    types: Types,
+    before: Before = None,
+    limit: OnAPage = MOST_ON_A_PAGE,
+) -> Response:
+    """A page of the run's events as JSON: those past `after`, or, going back from the end or from a
+    number, those before `before`. Numbers are the thread's. Events past `after` that were removed
+    are a 410."""
+    check_one_way(after, before)
+    run = await runs.run(id)
+    storage, log_id = runs.storage, run.thread_id
+    if before is not None:
+        return await page_before(
+            request,
+            storage,
+            log_id,
+            before,
+            types=types,
+            run_id=id,
+            dialect=NATIVE,
+            limit=limit,
+        )
+    await storage.check_cursor(log_id, after)
+    following = Following(storage, log_id, after, types=types)
+    return await page_of(request, following, dialect=NATIVE, limit=limit, run_id=id)
 
 
 @router.post("/runs/{id}/cancel", status_code=202)

@@ -64,9 +64,11 @@ class ForeignFrame(TypedDict):
 
 
 class EventsPage(TypedDict):
-    """A page of events. `next` is the number to go on after, and `more` says that there are others
-    already."""
+    """A page of events, in order. `next` is the number to go on after, or, of a page before one, to
+    go on before, and `more` says that there are others already. A page before a number has the
+    `last` one: who has begun at the end follows the log after that."""
 
     events: list[AnyEvent]
     next: int
     more: bool
+    last: NotRequired[int]

@@ -3,7 +3,10 @@ polling."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from contextlib import aclosing
+from functools import partial
+from typing import Literal
 
 from fastapi import Request, Response
 
@@ -15,8 +18,9 @@ from assent.api.streams.encoder import ws_text
 from assent.api.streams.sending import connection_of
 from assent.api.streams.transport import Transport
 from assent.api.waiting import unless_gone
+from assent.core.json import encode_json
 from assent.runs.follow import Following
-from assent.storage.base import LogEntry
+from assent.storage.base import LogEntry, Storage
 
 
 async def page_of(
@@ -26,22 +30,60 @@ async def page_of(
     dialect: Dialect,
     limit: int,
     timeout: float | None = None,
+    run_id: str | None = None,
 ) -> Response:
-    """The next events: `{"events": [...], "next": <the number to go on after>, "more": <whether
-    there are others already>}`. If there are none, wait for some until the timeout; then the page
-    is empty."""
-    encoder = served(request).encoders.of(dialect, ws_text)
-    storage, log_id, types = following.storage, following.log_id, following.types
-    entries = await storage.read_log(log_id, following.after, limit=limit, types=types)
+    """The next events, of all or of one run: `{"events": [...], "next": <the number to go on
+    after>, "more": <whether there are others already>}`. If there are none, wait for some until the
+    timeout; then the page is empty."""
+    storage, log_id = following.storage, following.log_id
+    read = partial(storage.read_log, log_id, types=following.types, run_id=run_id)
+    entries = await read(following.after, limit=limit)
     if not entries and timeout:
         entries = await _wait(request, following, dialect, timeout)
     entries = entries[:limit]
     # Where none is of the types, the cursor moves with the log all the same.
     after = entries[-1].seq if entries else following.after
-    more = bool(entries) and bool(await storage.read_log(log_id, after, limit=1, types=types))
+    more = bool(entries) and bool(await read(after, limit=1))
+    return _page(request, dialect, log_id, entries, next=after, more=more)
+
+
+async def page_before(
+    request: Request,
+    storage: Storage,
+    log_id: str,
+    before: int | Literal["end"],
+    *,
+    types: Collection[str] | None,
+    dialect: Dialect,
+    limit: int,
+    run_id: str | None = None,
+) -> Response:
+    """The newest events below the number, or of all, the oldest of them first. `next` is the number
+    to go on before, `more` says whether there are older ones, and `last` is the number behind which
+    the page at the end has nothing yet."""
+    # Before the events: what comes in between is on the page.
+    last = await storage.last_seq(log_id)
+    read = partial(storage.read_log_back, log_id, types=types, run_id=run_id)
+    entries = await read(None if before == "end" else before, limit=limit)
+    if entries:
+        first, last = entries[0].seq, max(last, entries[-1].seq)
+    else:
+        first = last + 1 if before == "end" else before
+    more = bool(entries) and bool(await read(first, limit=1))
+    return _page(request, dialect, log_id, entries, next=first, more=more, last=last)
+
+
+def _page(
+    request: Request,
+    dialect: Dialect,
+    log_id: str,
+    entries: Sequence[LogEntry],
+    **numbers: int,
+) -> Response:
+    encoder = served(request).encoders.of(dialect, ws_text)
     events = b",".join(encoder.messages(log_id, entries))
-    body = b'{"events":[%s],"next":%d,"more":%s}' % (events, after, b"true" if more else b"false")
-    return Response(body, media_type="application/json")
+    rest = encode_json(numbers)
+    return Response(b'{"events":[%s],%s' % (events, rest[1:]), media_type="application/json")
 
 
 async def _wait(

@@ -19,7 +19,7 @@ from assent.api.problems import Asked
 from assent.api.streams.connections import Connection
 from assent.api.streams.encoder import ws_text
 from assent.api.streams.handshake import check_handshake
-from assent.api.streams.poll import page_of
+from assent.api.streams.poll import page_before, page_of
 from assent.api.streams.sending import connection_of
 from assent.api.streams.speech import ErrorFrame, Listening
 from assent.api.streams.sse import EventStream
@@ -44,6 +44,18 @@ async def events_response(
 ) -> Response:
     """The events of the log as Server-Sent Events; or a page of them, for a client that accepts
     JSON. Raises `Gone` if events past the cursor were removed."""
+    if reading.before is not None:
+        if not wants_page(request):
+            raise InvalidRequest("before is for JSON pages: accept application/json.")
+        return await page_before(
+            request,
+            storage,
+            log_id,
+            reading.before,
+            types=reading.types,
+            dialect=dialect,
+            limit=reading.limit,
+        )
     following = Following(storage, log_id, reading.after, types=reading.types)
     if wants_page(request):
         await storage.check_cursor(log_id, reading.after)

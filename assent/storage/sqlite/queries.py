@@ -145,25 +145,36 @@ _BEHIND = """
 """
 """The number behind which a page begins: events up to `removed` may still be in the file."""
 
-_WHOLE_LOG = f"""
+_END = (1 << 63) - 1
+"""No event has a higher number."""
+
+_FORWARD = {"range": f"seq > {_BEHIND}", "last": str(_END), "order": "seq"}
+_BACK = {
+    "range": f"seq > {_BEHIND} AND seq < :before",
+    "last": ":before - 1",
+    "order": "seq DESC",
+}
+"""The two ways to read a log: on behind a number, or back from one."""
+
+_WHOLE_LOG = """
     SELECT seq, type, run_id, body FROM events
-    WHERE thread_id = :thread_id AND seq > {_BEHIND}
+    WHERE thread_id = :thread_id AND {range}
     AND (:types IS NULL OR type IN (SELECT value FROM json_each(:types)))
-    ORDER BY seq LIMIT :limit
+    ORDER BY {order} LIMIT :limit
 """
 
 _OF_TYPE = f"""
     SELECT * FROM (
         SELECT seq FROM events INDEXED BY events_by_type
-        WHERE thread_id = :thread_id AND type = :{{}} AND seq > {_BEHIND} AND {_NO_PIECE}
-        ORDER BY seq LIMIT :limit
+        WHERE thread_id = :thread_id AND type = :{{type}} AND {{range}} AND {_NO_PIECE}
+        ORDER BY {{order}} LIMIT :limit
     )
 """
 
 _OF_TYPES = """
     SELECT seq, type, run_id, body FROM events
-    WHERE thread_id = :thread_id AND seq IN ({} ORDER BY seq LIMIT :limit)
-    ORDER BY seq
+    WHERE thread_id = :thread_id AND seq IN ({each} ORDER BY {order} LIMIT :limit)
+    ORDER BY {order}
 """
 
 _OF_RUN = f"""
@@ -176,12 +187,12 @@ _OF_RUN = f"""
     AND seq > max({_BEHIND}, ifnull((
         SELECT min(seq) - 1 FROM of_run HAVING sum(type IN ('run_start', 'run_resumed'))
     ), 0))
-    AND seq <= ifnull((
+    AND seq <= min({{last}}, ifnull((
         SELECT max(seq) FROM of_run
         HAVING sum(type IN ('done', 'error', 'run_paused', 'run_cancelled'))
-    ), {(1 << 63) - 1})
+    ), {_END}))
     AND (:types IS NULL OR type IN (SELECT value FROM json_each(:types)))
-    ORDER BY seq LIMIT :limit
+    ORDER BY {{order}} LIMIT :limit
 """
 """A run's pieces are found between its other events: none is before its start, nor behind its end.
 Where the start was removed, the run is at the beginning of the log anyway."""
@@ -190,25 +201,28 @@ _OF_RUN_AND_TYPES = f"""
     SELECT seq, type, run_id, body FROM events
     WHERE thread_id = :thread_id AND seq IN (
         SELECT seq FROM events INDEXED BY events_by_run
-        WHERE thread_id = :thread_id AND run_id = :run_id AND seq > {_BEHIND}
+        WHERE thread_id = :thread_id AND run_id = :run_id AND {{range}}
         AND type IN (SELECT value FROM json_each(:types)) AND {_NO_PIECE}
-        ORDER BY seq LIMIT :limit
+        ORDER BY {{order}} LIMIT :limit
     )
-    ORDER BY seq
+    ORDER BY {{order}}
 """
 
 
-def log_page(types: Collection[str] | None, run_id: str | None) -> str:
-    """The query for a page of a thread's log, of these types and this run only, if given. Its
-    parameters are `log_parameters`."""
+def log_page(types: Collection[str] | None, run_id: str | None, *, back: bool = False) -> str:
+    """The query for a page of a thread's log, of these types and this run only, if given: the first
+    events behind `after`, or, going `back`, the last before `before`, newest first. Its parameters
+    are `log_parameters`."""
+    way = _BACK if back else _FORWARD
     with_pieces = types is None or not PIECES.isdisjoint(types)
     if run_id is not None:
-        return _OF_RUN if with_pieces else _OF_RUN_AND_TYPES
+        return (_OF_RUN if with_pieces else _OF_RUN_AND_TYPES).format(**way)
     if types is None or with_pieces:
-        return _WHOLE_LOG
+        return _WHOLE_LOG.format(**way)
     # Of each type the first ones, so that no more is read than the page may need.
-    each = (_OF_TYPE.format(f"type{number}") for number in range(len(types)))
-    return _OF_TYPES.format(" UNION ALL ".join(each) or "SELECT 0 AS seq WHERE false")
+    each = (_OF_TYPE.format(type=f"type{number}", **way) for number in range(len(types)))
+    some = " UNION ALL ".join(each) or "SELECT 0 AS seq WHERE false"
+    return _OF_TYPES.format(each=some, **way)
 
 
 _OF_SEEN_THREAD = """
@@ -228,7 +242,12 @@ def of_seen_thread(sql: str) -> str:
 
 
 def log_parameters(
-    thread_id: str, after: int, limit: int, types: Collection[str] | None, run_id: str | None
+    thread_id: str,
+    after: int,
+    limit: int,
+    types: Collection[str] | None,
+    run_id: str | None,
+    before: int | None = None,
 ) -> dict[str, str | int | None]:
     """The parameters of `log_page`."""
     named = {f"type{number}": type_ for number, type_ in enumerate(types or ())}
@@ -236,6 +255,7 @@ def log_parameters(
     return {
         "thread_id": thread_id,
         "after": after,
+        "before": _END if before is None else before,
         "limit": limit,
         "run_id": run_id,
         "types": wanted,

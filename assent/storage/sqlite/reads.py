@@ -3,7 +3,7 @@ each may see."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any
@@ -96,12 +96,31 @@ class SqliteReads(Reads):
         if tail is not None and tail.covers(after):
             return tail.read(after, limit, types, run_id, most_bytes)
 
-        entries = await self._read_file(thread_id, after, limit, types, run_id, most_bytes)
+        sql = queries.log_page(types, run_id)
+        parameters = queries.log_parameters(thread_id, after, limit, types, run_id)
+        entries = await self._entries(thread_id, sql, parameters, most_bytes)
         follows = bool(entries) and entries[0].seq == after + 1
         if after > 0 and not follows:
             # Asked after the events were read: any removal before that read is known by now.
             _check_not_removed(thread_id, after, await self._log_head(thread_id))
         return entries
+
+    async def read_log_back(
+        self,
+        thread_id: str,
+        before: int | None = None,
+        *,
+        limit: int = 1000,
+        types: Collection[str] | None = None,
+        run_id: str | None = None,
+        most_bytes: int | None = None,
+    ) -> tuple[LogEntry, ...]:
+        paging.check_limit(limit)
+        sql = queries.log_page(types, run_id, back=True)
+        parameters = queries.log_parameters(thread_id, 0, limit, types, run_id, before)
+        most_bytes = READ_BYTES if most_bytes is None else most_bytes
+        newest_first = await self._entries(thread_id, sql, parameters, most_bytes)
+        return newest_first[::-1]
 
     async def newest_event(self, thread_id: str, run_id: str) -> LogEntry | None:
         found = await self._of_log(queries.NEWEST_EVENT, thread_id=thread_id, run_id=run_id)
@@ -136,23 +155,16 @@ class SqliteReads(Reads):
         """The rows of a query of one log."""
         return await self._reader.rows(sql, parameters, most_bytes=most_bytes)
 
-    async def _read_file(
-        self,
-        thread_id: str,
-        after: int,
-        limit: int,
-        types: Collection[str] | None,
-        run_id: str | None,
-        most_bytes: int,
+    async def _entries(
+        self, thread_id: str, sql: str, parameters: Mapping[str, Column], most_bytes: int
     ) -> tuple[LogEntry, ...]:
-        sql = queries.log_page(types, run_id)
-        parameters = queries.log_parameters(thread_id, after, limit, types, run_id)
+        """The entries of a page of the log, in the order of its query."""
         entries: list[LogEntry] = []
         for columns in await self._of_log(sql, most_bytes, **parameters):
             try:
                 entries.append(self._entry(thread_id, *columns))
             except Tampered:
-                # The events before it are still returned, and the next read begins with it.
+                # What came until then is still returned, and the next read begins with it.
                 if not entries:
                     raise
                 break

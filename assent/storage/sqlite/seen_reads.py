@@ -9,6 +9,7 @@ whose rows the reader does not see.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -64,6 +65,28 @@ class SeenReads(SqliteReads):
             if self._is_admitted(thread_id):
                 return entries
             await self._admit(thread_id, after)
+
+    async def read_log_back(
+        self,
+        thread_id: str,
+        before: int | None = None,
+        *,
+        limit: int = 1000,
+        types: Collection[str] | None = None,
+        run_id: str | None = None,
+        most_bytes: int | None = None,
+    ) -> tuple[LogEntry, ...]:
+        await self._admit(thread_id)
+        read = partial(
+            super().read_log_back, thread_id, types=types, run_id=run_id, most_bytes=most_bytes
+        )
+        if not thread_id.startswith(FEEDS) or self._is_whole(thread_id):
+            return await read(before, limit=limit)
+        while entries := await read(before, limit=max(limit, FEED_PAGE)):
+            if shown := await self._shown(entries):
+                return shown[-limit:]
+            before = entries[0].seq
+        return ()
 
     async def newest_event(self, thread_id: str, run_id: str) -> LogEntry | None:
         await self._admit(thread_id)
