@@ -20,7 +20,7 @@ export function useWaiting(): number {
     queryKey: ["approvals", "waiting"],
     queryFn: () => assent.approvals.list({ status: "pending", mine: true, limit: 100 }),
   });
-  return data?.approvals.length ?? 0;
+  return data?.items.length ?? 0;
 }
 
 /**

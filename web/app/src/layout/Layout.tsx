@@ -22,14 +22,14 @@ import {
 } from "../parts/icons.tsx";
 import { chooseTheme, type Theme, useTheme } from "../theme.ts";
 import styles from "./Layout.module.css";
-import { useMe } from "./SessionGate.tsx";
+import { type Me, useMe } from "./SessionGate.tsx";
 
 interface Place {
   to: string;
   word: string;
   Icon: ComponentType<SVGProps<SVGSVGElement>>;
   /** The right without which there is nothing to see there. */
-  right?: string;
+  right?: Me["rights"][number];
 }
 
 const words = messages.layout;

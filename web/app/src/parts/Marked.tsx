@@ -18,7 +18,7 @@ export function Marked({ text, lines, className }: { text: string; lines?: boole
           <span key={place}>
             {segment.kind === "alike" && segment.text}
             <span className={cx(styles.mark, segment.kind === "alike" && styles.alike)} title={segment.name}>
-              {segment.label}
+              {segment.codePoint}
             </span>
           </span>
         ),

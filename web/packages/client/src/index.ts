@@ -1,12 +1,9 @@
-export class Problem extends Error { status = 0 }
-export class Assent {
-  url: string; f: typeof fetch;
-  constructor(o: { url: string; fetch: (i: RequestInfo | URL, n?: RequestInit) => Promise<Response> }) { this.url = o.url; this.f = o.fetch; }
-  async me(): Promise<{ name: string; rights: string[]; authentication: string }> { return (await this.f(this.url + "/me")).json(); }
-  async signIn(_key: string) {}
-  async signOut() {}
-  approvals = { list: async (_q: object): Promise<{ approvals: unknown[] }> => (await this.f(this.url + "/approvals?status=pending")).json() };
-  async *follow(_o: { approvals: true; share: true; signal: AbortSignal; onLink: (s: string) => void }) { yield* [] as unknown[]; }
-}
-export interface Segment { text: string; kind: "plain" | "unseen" | "alike"; label: string; name: string }
-export function visible(text: string): Segment[] { return [{ text, kind: "plain", label: "", name: "" }]; }
+export * from "./api.ts";
+export { Assent, type EventQuery, type NewSchedule, type Settings } from "./client.ts";
+export type { Followed, Following, FollowOptions, Gap, Heard, LinkNews, LinkState } from "./follow.ts";
+export { Listing, type Page } from "./pages.ts";
+export * from "./problems.ts";
+export type { KeyedOptions, Options, Surroundings } from "./wire.ts";
+export { EMPTY, fold } from "./fold.ts";
+export type * from "./view.ts";
+export { unseen, visible, type Segment, type SegmentKind } from "./visible.ts";
