@@ -475,12 +475,22 @@ class AuditCalls(Group):
         thread_id: str | None = None,
         approval_id: str | None = None,
         actor: str | None = None,
+        action: str | None = None,
         since: datetime | None = None,
+        until: datetime | None = None,
+        sort: Literal["oldest", "newest"] = "oldest",
         limit: int = 100,
     ) -> Generator[AuditRecord, None, None]:
-        """All records that fit, oldest first, asked for `limit` at a time."""
+        """All records that fit, asked for `limit` at a time."""
         wanted = calls.params_of(
-            thread_id=thread_id, approval_id=approval_id, actor=actor, since=since, limit=limit
+            thread_id=thread_id,
+            approval_id=approval_id,
+            actor=actor,
+            action=action,
+            since=since,
+            until=until,
+            sort=sort,
+            limit=limit,
         )
         return self._all(lambda cursor: calls.list_audit(calls.at(wanted, cursor)))
 

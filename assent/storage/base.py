@@ -34,7 +34,7 @@ from msgspec import Struct
 
 from assent.core.access import Owner, Sight
 from assent.core.approval import Approval, ApprovalStatus
-from assent.core.audit import AuditEntry, AuditHead, AuditRecord
+from assent.core.audit import AuditAction, AuditEntry, AuditHead, AuditRecord
 from assent.core.errors import FilesFull
 from assent.core.events import Event
 from assent.core.grant import Grant
@@ -468,12 +468,15 @@ class Reads(ABC):
         thread_id: str | None = None,
         approval_id: str | None = None,
         actor: str | None = None,
+        action: AuditAction | None = None,
         since: datetime | None = None,
+        until: datetime | None = None,
+        sort: AuditOrder = "oldest",
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page[AuditRecord]:
-        """List the audit chain, oldest first. Records that cannot be read are left out; verifying
-        the chain finds them."""
+        """List the audit chain. Records that cannot be read are left out; verifying the chain finds
+        them."""
 
     @abstractmethod
     async def audit_head(self) -> AuditHead | None:
@@ -536,6 +539,9 @@ class Reads(ABC):
 
 ApprovalOrder = Literal["oldest", "newest", "expiring"]
 """Orders of a list of approvals."""
+
+AuditOrder = Literal["oldest", "newest"]
+"""Orders of the audit chain."""
 
 
 class Storage(Reads):

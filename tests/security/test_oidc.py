@@ -85,6 +85,10 @@ async def test_a_browser_signs_in_decides_and_signs_out(browser: Browser, known:
     assert "Do you want to log out?" in page.text
 
 
+async def test_a_page_learns_where_people_sign_in_before_they_have(browser: Browser) -> None:
+    assert (await browser.get("/session/issuers")).json() == {"issuers": ["corp"]}
+
+
 async def test_the_roles_are_those_of_the_providers_groups(browser: Browser) -> None:
     me = (await browser.sign_in("bob")).json()
 

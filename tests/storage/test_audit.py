@@ -125,8 +125,25 @@ async def test_entries_are_numbered_in_order_and_found_by_what_they_are_about(
     assert [record.number for record in await records(storage, since=entries[20].at)] == list(
         range(21, 31)
     )
+    assert [record.number for record in await records(storage, until=entries[9].at)] == list(
+        range(1, 11)
+    )
+    await storage.commit(Change(audit=(entry(31, action=AuditAction.VOTED),)))
+    by_action = await records(storage, action=AuditAction.VOTED)
+    assert [record.number for record in by_action] == [31]
     with pytest.raises(InvalidRequest, match="cursor"):
         await storage.audit(cursor="next")
+
+
+async def test_entries_are_read_from_the_newest_on(storage: Storage) -> None:
+    entries = [entry(number) for number in range(1, 31)]
+    await storage.commit(Change(audit=tuple(entries)))
+    found = await records(storage, sort="newest")
+    assert [record.number for record in found] == list(range(30, 0, -1))
+    between = {"since": entries[4].at, "until": entries[19].at, "sort": "newest"}
+    assert [record.number for record in await records(storage, **between)] == list(range(20, 4, -1))
+    found = await records(storage, actor="person 1", **between)
+    assert [record.number for record in found] == [19, 16, 13, 10, 7]
 
 
 async def test_an_entry_is_stored_with_its_change_or_not_at_all(storage: Storage) -> None:

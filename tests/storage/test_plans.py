@@ -13,6 +13,7 @@ import pytest
 
 from assent.core.access import APPROVES_ALL, Owner, Sight
 from assent.core.approval import ApprovalStatus
+from assent.core.audit import AuditAction
 from assent.core.rows import UNFINISHED, NotificationStatus, RunStatus, ThreadStatus
 from assent.core.sealing import NoSeal
 from assent.storage.sqlite import SqliteStorage, database, queries, store
@@ -49,7 +50,16 @@ LISTS: Mapping[str, Mapping[str, Any]] = {
         "approval_id": "a",
         "cursor": CURSOR,
     },
-    "audit": {"thread_id": "t", "approval_id": "a", "actor": "x", "since": NOON, "cursor": "5"},
+    "audit": {
+        "thread_id": "t",
+        "approval_id": "a",
+        "actor": "x",
+        "action": AuditAction.VOTED,
+        "since": NOON,
+        "until": NOON,
+        "sort": "newest",
+        "cursor": "5",
+    },
 }
 """The lists, and what each can be narrowed by. Those by a role, an assignee or an endpoint are left
 out: they are read in their order, and what does not match is passed by."""
@@ -161,7 +171,7 @@ async def test_a_list_is_read_in_the_order_of_an_index(
             reader = ExplainingReader(connection)
             await getattr(over(reader), name)(**{each: filters[each] for each in chosen})
             found = reader.passes_through()
-            if not chosen:
+            if not {*chosen} - {"sort"}:
                 # All of it, page by page.
                 assert len(reader.plan) <= 2
                 found = [step for step in found if not step.startswith("SCAN")]

@@ -16,6 +16,8 @@ from assent.api.routing import router_of
 from assent.api.schemas import Moment
 from assent.api.shapes.server import AuditHeadView, AuditPage, AuditVerification
 from assent.core.access import Right
+from assent.core.audit import AuditAction
+from assent.storage.base import AuditOrder
 from assent.storage.chain import head_of, head_to_json, heads_from_text, record_to_json
 
 router = router_of("audit")
@@ -30,17 +32,23 @@ async def list_audit(
     thread_id: OfThread = None,
     approval_id: Annotated[str | None, Query(min_length=1, max_length=100)] = None,
     actor: Annotated[str | None, Query(min_length=1, max_length=200)] = None,
+    action: AuditAction | None = None,
     since: Annotated[Moment | None, Query()] = None,
+    until: Annotated[Moment | None, Query()] = None,
+    sort: Annotated[AuditOrder, Query(description="What comes first")] = "oldest",
     limit: PageLimit = 100,
     cursor: str | None = None,
 ) -> Response:
-    """The records of the chain, oldest first. `next` is the cursor of the next page, or null.
-    `assent audit verify` checks that the chain is whole."""
+    """The records of the chain. `next` is the cursor of the next page, or null. `GET /audit/verify`
+    checks that the chain is whole."""
     page = await runs.storage.audit(
         thread_id=thread_id,
         approval_id=approval_id,
         actor=actor,
+        action=action,
         since=since,
+        until=until,
+        sort=sort,
         limit=limit,
         cursor=cursor,
     )

@@ -22,7 +22,7 @@ from assent.api.responses import NO_STORE, json_response
 from assent.api.routes.me import me_view
 from assent.api.routing import router_of, takes
 from assent.api.schemas import SignInRequest
-from assent.api.shapes.signing import SignedInView, SignedOutView
+from assent.api.shapes.signing import IssuersView, SignedInView, SignedOutView
 from assent.api.streams.renewing import withdraw
 from assent.core.access import Right
 from assent.core.errors import Conflict, InvalidRequest
@@ -87,6 +87,17 @@ async def sign_out(request: Request, identity: TheIdentity) -> Response:
 
 
 # ── at an identity provider ───────────────────────────────────────────────────────────────────────
+
+
+@router.get("/session/issuers")
+@open_to_all("Who is about to sign in is not known before.", Thing.SESSION)
+@answers(IssuersView)
+@refuses(409)
+async def list_issuers(request: Request) -> Response:
+    """The identity providers at which people sign in here, by the names that `/session/login`
+    knows them by."""
+    names = sign_ins_of(request).providers.names
+    return json_response({"issuers": list(names)}, headers=NO_STORE)
 
 
 @router.get("/session/login")

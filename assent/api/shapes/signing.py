@@ -72,6 +72,12 @@ class MeView(TypedDict):
     expires_at: Time | None
 
 
+class IssuersView(TypedDict):
+    """The identity providers at which people sign in."""
+
+    issuers: list[str]
+
+
 class SignedInView(MeView):
     """Whoever has signed in. `next` is the page to go on to, for who came from an identity
     provider."""

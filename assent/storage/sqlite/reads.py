@@ -12,7 +12,7 @@ import msgspec
 
 from assent.core.access import EVERYTHING, Owner, Sight
 from assent.core.approval import Approval, ApprovalStatus
-from assent.core.audit import AuditHead, AuditRecord
+from assent.core.audit import AuditAction, AuditHead, AuditRecord
 from assent.core.errors import Gone, Tampered
 from assent.core.grant import Grant
 from assent.core.logs import named
@@ -35,7 +35,15 @@ from assent.core.rows import (
     ThreadStatus,
 )
 from assent.core.sealing import Seal, tampered
-from assent.storage.base import ApprovalOrder, Doorbell, LogEntry, Page, Reads, ThreadTime
+from assent.storage.base import (
+    ApprovalOrder,
+    AuditOrder,
+    Doorbell,
+    LogEntry,
+    Page,
+    Reads,
+    ThreadTime,
+)
 from assent.storage.sqlite import audit_chain, paging, queries
 from assent.storage.sqlite.queries import Where, owner_where, runs_where, where_few
 from assent.storage.sqlite.reader import Reader, bytes_of
@@ -319,26 +327,33 @@ class SqliteReads(Reads):
         thread_id: str | None = None,
         approval_id: str | None = None,
         actor: str | None = None,
+        action: AuditAction | None = None,
         since: datetime | None = None,
+        until: datetime | None = None,
+        sort: AuditOrder = "oldest",
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page[AuditRecord]:
         paging.check_limit(limit)
         few = {"thread_id": thread_id, "approval_id": approval_id}
-        where = where_few(few, actor=actor)
+        where = where_few(few, actor=actor, action=action)
         where.add("at >= ?", since)
+        where.add("at <= ?", until)
+        is_newest_first = sort == "newest"
         if cursor is not None:
-            where.add("number > ?", paging.number(cursor))
-        else:
-            # The records are in the order of their numbers, and may be years old before that time.
-            where.add("number >= (SELECT min(number) FROM audit WHERE at >= ?)", since)
+            where.add("number < ?" if is_newest_first else "number > ?", paging.number(cursor))
+        # The records are in the order of their numbers: without these, one would go through years
+        # of others before the first that fits, or behind the last.
+        where.add("number >= (SELECT min(number) FROM audit WHERE at >= ?)", since)
+        where.add("number <= (SELECT max(number) FROM audit WHERE at <= ?)", until)
         if self._sight.reach == "tenant":
             # A list by anything else is in the order of its own index.
-            plus = "+" if thread_id or approval_id or actor else ""
+            plus = "+" if thread_id or approval_id or actor or action else ""
             where.require(f"{plus}tenant IS ?", self._sight.owner.tenant)
         elif self._sight.reach != "everything":
             where.require("false")
-        sql = f"{audit_chain.SELECT} {where} ORDER BY number LIMIT ?"
+        order = "number DESC" if is_newest_first else "number"
+        sql = f"{audit_chain.SELECT} {where} ORDER BY {order} LIMIT ?"
         found = await self._reader.rows(sql, (*where.parameters, limit + 1))
 
         records = [audit_chain.decode(columns, self._seal) for columns in found[:limit]]

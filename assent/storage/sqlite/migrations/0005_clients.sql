@@ -5,6 +5,11 @@ CREATE INDEX threads_by_owner_and_use ON threads (tenant, owner, updated_at, thr
 CREATE INDEX threads_by_tenant_and_use ON threads (tenant, updated_at, thread_id);
 
 
+-- ── the audit chain ──
+
+CREATE INDEX audit_by_action ON audit (action, number);
+
+
 -- ── schedules ──
 
 -- The time after which there is no other run; NULL for none.
