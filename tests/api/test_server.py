@@ -47,6 +47,8 @@ async def test_it_lists_its_agents_and_which_tools_need_a_person(api: Api) -> No
         "fail": False,
         "refuse": False,
     }
+    pay = next(tool["schema"] for tool in agents[0]["tools"] if tool["name"] == "pay")
+    assert pay["properties"]["amount"]["type"] == "integer"
     assert [agent.get("chat_decisions") for agent in agents[:3]] == [False, False, True]
     foreign = next(agent for agent in agents if agent["agent"] == "foreign")
     assert foreign["nodes"] == ["think", "tools"]

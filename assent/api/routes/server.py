@@ -17,6 +17,7 @@ from assent.core.access import Right
 from assent.core.clock import time_text
 from assent.core.errors import Unavailable
 from assent.core.json import JsonObject
+from assent.graph.json_schemas import schema_of_args
 from assent.graph.kinds import Agent, gated_graph
 from assent.runs.service import Runs
 
@@ -75,6 +76,7 @@ def _agent_view(name: str, agent: Agent) -> JsonObject:
             "name": tool.name,
             "description": tool.description,
             "needs_approval": tool.name in gate.rules.policies,
+            "schema": schema_of_args(tool),
         }
         for tool in gate.tools.values()
     ]

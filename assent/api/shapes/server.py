@@ -37,11 +37,12 @@ class Ok(TypedDict):
 
 
 class ToolOfAgent(TypedDict):
-    """A tool, and whether people must agree to its calls."""
+    """A tool, whether people must agree to its calls, and the JSON Schema of its arguments."""
 
     name: str
     description: str
     needs_approval: bool
+    schema: JsonObject | None
 
 
 class AgentView(TypedDict):
