@@ -234,6 +234,31 @@ NEVER = Things(
     key="0123456789",
 )
 
+NAMED = Things(
+    "nobody",
+    "",
+    thread="<thread>",
+    run="<run>",
+    checkpoint="<checkpoint>",
+    approval="<approval>",
+    file="<file>",
+    schedule="<schedule>",
+    assistant="<assistant>",
+    grant="<grant>",
+    task="<task>",
+    notification="<notification>",
+    key="<key>",
+)
+"""Things whose ids name their kinds: a request that is made of them shows which it is about."""
+
+EVERYTHING = " ".join(NAMED.ids)
+
+OF_THREADS = (
+    *(NAMED.thread, NAMED.run, NAMED.checkpoint, NAMED.approval),
+    *(NAMED.grant, NAMED.notification),
+)
+"""Those that come with a thread."""
+
 APPROVE = {"type": "approve"}
 LATER = {"cron": "0 0 29 2 *", "message": "Later."}
 A_CRON = {
@@ -449,29 +474,45 @@ class World:
         assert answer.status in (200, 201, 202), (path, answer)
         return json.loads(answer.body)
 
-    async def make_things(self, owner: str) -> Things:
-        """Something of each kind."""
+    async def make_things(self, owner: str, named: str) -> Things:
+        """Something of each kind that is named: those of `NAMED`."""
         things = Things(owner, canary=f"canary-of-{owner}")
         who = f"{owner}:all"
-        paused = await self.made(who, "/agent/invoke", {"message": things.canary})
-        things.thread, things.run = paused["thread_id"], paused["run_id"]
-        things.approval = paused["approvals"][0]["approval_id"]
-        state = json.loads((await self.ask(who, "GET", f"/threads/{things.thread}/state")).body)
-        things.checkpoint = state["checkpoint"]["checkpoint_id"]
-        things.file = (await self.made(who, "/files", things.canary.encode()))["file_id"]
-        schedule = {**LATER, "message": things.canary}
-        things.schedule = (await self.made(who, "/schedules", schedule))["schedule_id"]
-        assistant = {"graph_id": "agent", "name": things.canary}
-        made = await self.made(who, "/assistants", assistant)
-        things.assistant = made["assistant_id"]
-        things.grant = (await self.made(who, "/grants", a_grant(things.thread)))["grant_id"]
-        task = {"description": things.canary}
-        things.task = (await self.made(who, "/api/v1/agents/agent/tasks", task))["task_id"]
-        things.key = (await self.made(who, "/keys", {"roles": ["operator"]}))["key_id"]
-        things.notification = uuid4().hex
+        if NAMED.file in named:
+            things.file = (await self.made(who, "/files", things.canary.encode()))["file_id"]
+        if NAMED.schedule in named:
+            schedule = {**LATER, "message": things.canary}
+            things.schedule = (await self.made(who, "/schedules", schedule))["schedule_id"]
+        if NAMED.assistant in named:
+            assistant = {"graph_id": "agent", "name": things.canary}
+            made = await self.made(who, "/assistants", assistant)
+            things.assistant = made["assistant_id"]
+        if NAMED.task in named:
+            task = {"description": things.canary}
+            made = await self.made(who, "/api/v1/agents/agent/tasks", task)
+            things.task = made["task_id"]
+        if NAMED.key in named:
+            made = await self.made(who, "/keys", {"roles": ["operator"]})
+            things.key = made["key_id"]
+        if any(each in named for each in OF_THREADS):
+            paused = await self.made(who, "/agent/invoke", {"message": things.canary})
+            things.thread, things.run = paused["thread_id"], paused["run_id"]
+            things.approval = paused["approvals"][0]["approval_id"]
+        if NAMED.checkpoint in named:
+            state = json.loads((await self.ask(who, "GET", f"/threads/{things.thread}/state")).body)
+            things.checkpoint = state["checkpoint"]["checkpoint_id"]
+        if NAMED.grant in named:
+            things.grant = (await self.made(who, "/grants", a_grant(things.thread)))["grant_id"]
+        if NAMED.notification in named:
+            things.notification = await self.note_of(things)
+        return things
+
+    async def note_of(self, things: Things) -> str:
+        """A notification that could not be delivered; its id."""
+        id = uuid4().hex
         now = utc_now()
         row = Notification(
-            notification_id=things.notification,
+            notification_id=id,
             thread_id=things.thread,
             approval_id=things.approval,
             endpoint="ops",
@@ -481,10 +522,10 @@ class World:
             status=NotificationStatus.DEAD,
             created_at=now,
             next_at=now,
-            tenant=TENANTS[owner],
+            tenant=TENANTS[things.owner],
         )
         await self.assent.runs.storage.commit(Change(rows=(row,)))
-        return things
+        return id
 
     def rows(self) -> dict[str, list[Any]]:
         """Everything that is stored, but for what tells that somebody was there."""
@@ -528,7 +569,7 @@ async def world(folder: Path, form: str) -> AsyncIterator[World]:
                 app.include_router(assent.router, prefix=prefix)
         found = World(assent, app, prefix, texts, database)
         for owner in TENANTS:
-            found.things[owner] = await found.make_things(owner)
+            found.things[owner] = await found.make_things(owner, EVERYTHING)
         yield found
 
 
@@ -635,11 +676,21 @@ def body_of(asked: Asked, role: str, things: Things) -> Any:
     return bodies[asked.method, asked.path](things)
 
 
-async def answer_to(world: World, role: str, asked: Asked, things: Things) -> Answer:
+def path_to(asked: Asked, things: Things) -> str:
     path = things.path(asked.path, asked.rule.thing)
     if asked[:2] in QUERIES:
         path += QUERIES[asked[:2]](things)
-    return await world.ask(f"{PAT}:{role}", asked.method, path, body_of(asked, role, things))
+    return path
+
+
+def request_for(asked: Asked, role: str, things: Things) -> str:
+    """All in the request that may name one of the things."""
+    return f"{path_to(asked, things)} {body_of(asked, role, things)}"
+
+
+async def answer_to(world: World, role: str, asked: Asked, things: Things) -> Answer:
+    body = body_of(asked, role, things)
+    return await world.ask(f"{PAT}:{role}", asked.method, path_to(asked, things), body)
 
 
 def without_ids(answer: Answer, things: Things) -> bytes:
@@ -696,7 +747,9 @@ async def permissions(world: World) -> list[str]:
                 if {*right} <= {403, 404}:
                     continue
                 changes = asked.method != "GET"
-                things = await world.make_things(owner) if changes else world.things[owner]
+                things = world.things[owner]
+                if changes:
+                    things = await world.make_things(owner, request_for(asked, role, NAMED))
                 answer = await answer_to(world, role, asked, things)
                 about = f"{role} {asked.method} {asked.path} of {owner}"
                 if answer.status not in right:
