@@ -55,6 +55,7 @@ test test-fast test-web clients crash: export PYTHONDONTWRITEBYTECODE :=
 
 test: $(VENV)/ready  ## Run the tests
 	@$(BIN)/python -m tests.support.node || $(MAKE) node
+	@$(BIN)/python -m compileall -q -j 0 assent tests/support
 	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --ignore tests/web
 
 test-web: page browser  ## Test the web page in a browser, and the TypeScript packages

@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, settings
 from assent.config.logging import TALKATIVE, configure_logging
 from tests.support.command import share_zygote
 from tests.support.openai_server import OpenAIServer
+from tests.support.rewriting import write_bytecode
 from tests.support.secrets import leaks
 from tests.support.server import Server
 from tests.support.zygote import Zygote
@@ -48,9 +49,11 @@ def pytest_configure() -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_setupnodes() -> None:
-    """The workers of a run need one process that has imported everything, and not one each."""
+def pytest_xdist_setupnodes(config: pytest.Config) -> None:
+    """What the workers of a run need once, and not one each: a process that has imported everything,
+    and the bytecode of the tests."""
     share_zygote()
+    write_bytecode(config)
 
 
 def log_plainly() -> None:
