@@ -141,20 +141,24 @@ def served(
     a folder of its own that is removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="assent-bench-") as name:
         folder = Path(name)
-        with (folder / "server.log").open("wb") as log:
-            process = subprocess.Popen(
-                command(graph), stdout=log, stderr=log, env=environment(folder) | settings
-            )
+        log = folder / "server.log"
+        process = started(graph, log, environment(folder) | settings)
         try:
-            yield process, port_of(process, folder / "server.log")
+            yield process, port_of(process, log)
         finally:
             # Ctrl-C, since a profiler has its say only after that.
             process.send_signal(signal.SIGINT)
             try:
                 process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+                process.send_signal(signal.SIGKILL)
+                process.wait(STOP_SECONDS)
+
+
+def started(graph: str, log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """The server's process, which writes to the log."""
+    with log.open("wb") as written:
+        return subprocess.Popen(command(graph), stdout=written, stderr=written, env=environment)
 
 
 def command(graph: str) -> list[str]:
@@ -162,15 +166,12 @@ def command(graph: str) -> list[str]:
     profile = os.environ.get("ASSENT_BENCH_PROFILE")
     profiled = ["-m", "cProfile", "-o", profile] if profile else []
     program = str(Path(sys.executable).with_name("assent"))
-    return [
-        sys.executable,
-        *profiled,
-        program,
-        "serve",
-        f"{graphs.__file__}:{graph}",
-        "--port",
-        "0",
-    ]
+    return [sys.executable, *profiled, program, *arguments(graph)]
+
+
+def arguments(graph: str) -> list[str]:
+    """The command's."""
+    return ["serve", f"{graphs.__file__}:{graph}", "--port", "0"]
 
 
 def environment(folder: Path) -> dict[str, str]:

@@ -4,27 +4,30 @@ nothing."""
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
 
 from benchmarks.__main__ import PARTS
-from tests.support.command import REPOSITORY
+from tests.support.command import REPOSITORY, share_zygote, started
 from tests.support.waiting import PATIENCE
 
 
 @pytest.mark.timeout(11 * PATIENCE)
-def test_every_part_of_the_report_is_measured() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks"],
-        cwd=REPOSITORY,
-        env={**os.environ, "ASSENT_BENCH_SMALL": "1"},
-        capture_output=True,
-        text=True,
-        timeout=10 * PATIENCE,
-        check=True,
+def test_every_part_of_the_report_is_measured(tmp_path: Path) -> None:
+    share_zygote()
+    log, errors = tmp_path / "log", tmp_path / "errors"
+    process = started(
+        [],
+        folder=REPOSITORY,
+        environment={**os.environ, "ASSENT_BENCH_SMALL": "1", "PYTHONPATH": str(REPOSITORY)},
+        log=log,
+        errors=errors,
+        program="tests.benchmarks.forked:main",
     )
-    begun = [line for line in done.stdout.splitlines() if line.startswith("── ")]
+    code = process.wait(10 * PATIENCE)
+    told = log.read_text()
+    assert code == 0, told + errors.read_text()
+    begun = [line for line in told.splitlines() if line.startswith("── ")]
     assert begun == [f"── {part} ──" for part in PARTS]
-    assert "could not be measured" not in done.stdout, done.stdout + done.stderr
+    assert "could not be measured" not in told, told + errors.read_text()
