@@ -67,6 +67,7 @@ TheActor = Annotated[Actor, Depends(_actor)]
 ThreadPath = Annotated[str, Path(alias="id", pattern=THREAD_ID)]
 OfThread = Annotated[str | None, Query(pattern=THREAD_ID)]
 PageLimit = Annotated[int, Query(ge=1, le=1000)]
+Text = Annotated[str | None, Query(min_length=1, max_length=200)]
 
 
 async def _admitted(request: Request, by: TheActor) -> None:

@@ -25,6 +25,7 @@ from assent.api.schemas import (
     Metadata,
     Name,
     ThreadId,
+    Title,
 )
 from assent.api.views import approval_view, pick, state_json, values_json
 from assent.approvals.idempotency import Key
@@ -99,11 +100,13 @@ class ThreadRequest(LangGraphBody):
 
 
 class ThreadChange(LangGraphBody):
-    """The fields of a thread's metadata to change. Those that are null are taken off."""
+    """The fields of a thread's metadata to change, of which those that are null are taken off; and
+    another title, if there is one."""
 
     refused = {"ttl": NO_TTL}
 
     metadata: Metadata = Field(default_factory=dict)
+    title: Title | None = None
 
 
 class PlacedBody(LangGraphBody):
@@ -469,7 +472,9 @@ def thread_view(
         **pick(thread, ("thread_id", "owner", "created_at", "updated_at")),
         "state_updated_at": thread.updated_at,
         "metadata": shown_metadata(thread),
+        "title": thread.title,
         "status": thread.status,
+        "pending": list(thread.pending),
         "config": {"configurable": {}},
         "values": values_json(state.values) if state else None,
         "interrupts": {task["id"]: task["interrupts"] for task in asking if task["interrupts"]},

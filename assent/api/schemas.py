@@ -30,6 +30,7 @@ from assent.core.json import MAX_DEPTH, Json, JsonObject, is_too_deep
 from assent.core.metadata import MAX_METADATA_FIELDS, OWN_METADATA, count_fields
 from assent.core.rows import CancelMode
 from assent.core.run_input import GIVEN, INHERITED, RunInput
+from assent.core.titles import MAX_TITLE, one_line
 from assent.runs.schedules import IfMissed, Plan
 from assent.runs.transitions import IfPaused, OnBusy, Submission
 
@@ -100,6 +101,24 @@ Metadata = Annotated[
     AfterValidator(_not_too_many_fields),
     AfterValidator(_none_of_ours),
     Field(description="Anything of yours, shown as it is. It has at most 1,000 fields"),
+]
+
+
+def _can_be_seen(title: str) -> str:
+    if not (line := one_line(title)):
+        raise ValueError("nothing of it can be seen")
+    return line
+
+
+Title = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=MAX_TITLE,
+        description="It is kept on one line, without control characters and those that change the "
+        "direction of text",
+    ),
+    AfterValidator(_can_be_seen),
 ]
 
 

@@ -203,13 +203,25 @@ class ThreadCalls(Group):
         """The thread, with its state and what it waits for."""
         return await self._asks.ask(calls.get_thread(thread_id))
 
-    def list(self, *, status: str | None = None, limit: int = 100) -> AsyncGenerator[Thread, None]:
-        """All threads that fit, without their states, asked for `limit` at a time."""
-        return self._all(lambda cursor: calls.list_threads(status, limit, cursor))
+    def list(
+        self,
+        *,
+        status: str | None = None,
+        agent: str | None = None,
+        q: str | None = None,
+        sort: Literal["newest", "used"] = "newest",
+        limit: int = 100,
+    ) -> AsyncGenerator[Thread, None]:
+        """All threads that fit, without their states, asked for `limit` at a time. `q` are words of
+        their titles, or the beginning of an id."""
+        wanted = calls.params_of(status=status, agent=agent, q=q, sort=sort, limit=limit)
+        return self._all(lambda cursor: calls.list_threads(calls.at(wanted, cursor)))
 
-    async def change(self, thread_id: str, metadata: JsonObject) -> Thread:
-        """Change these fields of its metadata; None takes one off."""
-        return await self._asks.ask(calls.change_thread(thread_id, metadata))
+    async def change(
+        self, thread_id: str, metadata: JsonObject | None = None, *, title: str | None = None
+    ) -> Thread:
+        """Change these fields of its metadata, of which None takes one off, or its title."""
+        return await self._asks.ask(calls.change_thread(thread_id, metadata, title))
 
     async def delete(self, thread_id: str) -> None:
         """Remove all of the thread but its audit rows."""

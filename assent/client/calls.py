@@ -243,13 +243,13 @@ def get_thread(thread_id: str) -> Call[Thread]:
     return _get(path_of("threads", thread_id), _one(Thread))
 
 
-def list_threads(status: str | None, limit: int, cursor: str | None) -> Call[Page[Thread]]:
-    params = params_of(status=status, limit=limit, cursor=cursor)
+def list_threads(params: Params) -> Call[Page[Thread]]:
     return _get("/threads", _page("threads", Thread), params)
 
 
-def change_thread(thread_id: str, metadata: JsonObject) -> Call[Thread]:
-    return _patch(path_of("threads", thread_id), _one(Thread), {"metadata": metadata})
+def change_thread(thread_id: str, metadata: JsonObject | None, title: str | None) -> Call[Thread]:
+    body = _given({"metadata": metadata, "title": title})
+    return _patch(path_of("threads", thread_id), _one(Thread), body)
 
 
 def delete_thread(thread_id: str) -> Call[None]:

@@ -273,15 +273,17 @@ class RunResult(Value, frozen=True, kw_only=True):
 
 
 class Thread(Value, frozen=True, kw_only=True):
-    """A thread. `approvals` is all that it waits for; a list of threads leaves it out, and
-    `values`."""
+    """A thread. `approvals` is all that it waits for, and `pending` has their ids; a list of
+    threads leaves out `approvals` and `values`."""
 
     thread_id: str = ""
     owner: str = ""
     created_at: datetime | None = None
     updated_at: datetime | None = None
     metadata: JsonObject = {}
+    title: str | None = None
     status: str = ""
+    pending: tuple[str, ...] = ()
     values: Json = None
     interrupts: JsonObject = {}
     error: JsonObject | None = None

@@ -20,9 +20,17 @@ OF_TASK = "assent_task"
 OBSERVED = "assent_observed"
 """The field of the metadata of a thread whose runs a program makes."""
 
-OWN_METADATA = frozenset({OF_TASK, OBSERVED})
+TITLE = "assent_title"
+"""The field of a thread's metadata that has its title. It is shown beside the metadata."""
+
+OWN_METADATA = frozenset({OF_TASK, OBSERVED, TITLE})
 """The fields that only the server gives a thread: it goes by what they say, so no client may set
 them."""
+
+
+def without_title(metadata: Mapping[str, Json]) -> dict[str, Json]:
+    """The metadata of a thread as it is shown."""
+    return {name: value for name, value in metadata.items() if name != TITLE}
 
 
 def count_fields(metadata: Json) -> int:

@@ -15,6 +15,7 @@ from assent.core.approval import Approval, Outcome
 from assent.core.errors import Tampered
 from assent.core.grant import Grant
 from assent.core.json import Json
+from assent.core.metadata import TITLE
 
 
 class ThreadStatus(StrEnum):
@@ -106,6 +107,13 @@ class Thread:
     version: int = 1
     tampered: str | None = None
     assistant_id: str | None = None
+
+    @property
+    def title(self) -> str | None:
+        """The beginning of the first message of a person, or what somebody has called it since. It
+        is kept with the metadata, and so is sealed where they are."""
+        title = self.metadata.get(TITLE)
+        return title if isinstance(title, str) else None
 
     def check_trusted(self) -> None:
         """Raise `Tampered` if the thread is marked as tampered with."""

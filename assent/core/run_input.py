@@ -57,6 +57,15 @@ class RunInput(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
         """The texts of the message, without its other blocks."""
         return message_text(self.message)
 
+    @property
+    def words(self) -> str:
+        """The texts of the message, or of a person's first one among the `messages` of an input."""
+        if self.message is not None or not isinstance(self.input, dict):
+            return self.text
+        messages = self.input.get("messages")
+        listed = messages if isinstance(messages, list) else [messages]
+        return next(filter(None, map(_words_of, listed)), "")
+
     def stored(self) -> JsonObject:
         """The fields that are given, as a run's row keeps them."""
         fields: JsonObject = msgspec.to_builtins(self)
@@ -103,6 +112,25 @@ def with_changes(given: RunInput, changes: Mapping[str, Json]) -> RunInput:
 def message_text(message: Message | None) -> str:
     """The texts of a message, without its other blocks."""
     if isinstance(message, list):
-        texts = [str(block.get("text", "")) for block in message if block.get("type") == "text"]
+        texts = [
+            str(block.get("text", ""))
+            for block in message
+            if isinstance(block, dict) and block.get("type") == "text"
+        ]
         return "\n".join(texts)
     return message or ""
+
+
+def _words_of(message: Json) -> str:
+    """The texts of a message in one of the forms that LangChain takes, if it is a person's."""
+    match message:
+        case str():
+            return message
+        case {"role": role, "content": content} | {"type": role, "content": content}:
+            pass
+        case [role, content]:
+            pass
+        case _:
+            return ""
+    is_persons = role in ("user", "human") and isinstance(content, str | list)
+    return message_text(content) if is_persons else ""

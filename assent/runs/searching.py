@@ -11,6 +11,7 @@ from typing import Literal
 from assent.core.assistants import assistant_id_of
 from assent.core.errors import InvalidRequest, NotFound, Tampered
 from assent.core.json import Json, JsonObject, holds
+from assent.core.metadata import without_title
 from assent.core.rows import Thread, ThreadStatus
 from assent.graph.stream.jsonable import event_json
 from assent.runs.service import Runs
@@ -40,11 +41,11 @@ class ThreadSearch:
 
 def shown_metadata(thread: Thread) -> JsonObject:
     """The metadata of a thread, with those by which LangGraph's clients find its assistant."""
-    agent = thread.agent
+    metadata, agent = without_title(thread.metadata), thread.agent
     if agent is None:
-        return {**thread.metadata}
+        return metadata
     assistant_id = thread.assistant_id or assistant_id_of(agent)
-    return {**thread.metadata, "graph_id": agent, "assistant_id": assistant_id}
+    return {**metadata, "graph_id": agent, "assistant_id": assistant_id}
 
 
 async def found_threads(

@@ -35,7 +35,7 @@ from assent.core.errors import (
 from assent.core.events import Checkpoint, RunResumed
 from assent.core.events import decode as decode_event
 from assent.core.json import Json, JsonObject
-from assent.core.metadata import check_metadata
+from assent.core.metadata import check_metadata, without_title
 from assent.core.rows import (
     ACTIVE,
     UNFINISHED,
@@ -48,6 +48,7 @@ from assent.core.rows import (
     Timer,
 )
 from assent.core.run_input import AFTER_ITS_END, RunInput, given_in
+from assent.core.titles import with_title
 from assent.core.trace_parent import current_trace_parent
 from assent.graph.chat_decisions import decision_from_messages
 from assent.graph.checkpoints import at_checkpoint, head_of, saver_of
@@ -525,9 +526,11 @@ class Runs:
         return thread if known is None else await self.thread(known.thread_id)
 
     @shielded
-    async def change_metadata(self, thread_id: str, changes: Mapping[str, Json]) -> Thread:
-        """Give fields of the thread's metadata other values, or take those off that are None; the
-        thread as it is then.
+    async def change_thread(
+        self, thread_id: str, changes: Mapping[str, Json], *, title: str | None = None
+    ) -> Thread:
+        """Give fields of the thread's metadata other values, or take those off that are None, and
+        the thread another title, if one is given; the thread as it is then.
 
         That is no use of the thread: it is kept no longer for it. Raises `NotFound`, `Tampered`, or
         `InvalidRequest` for too much of it.
@@ -538,7 +541,8 @@ class Runs:
             thread.check_trusted()
             merged = {**thread.metadata, **changes}
             metadata = {name: value for name, value in merged.items() if name not in removed}
-            check_metadata("thread", metadata)
+            check_metadata("thread", without_title(metadata))
+            metadata = with_title(metadata, title)
             changed = replace(thread, metadata=metadata, version=thread.version + 1)
             try:
                 await self.storage.commit(Change(rows=(changed,)))
@@ -592,7 +596,10 @@ class Runs:
         run = replace(run, input={**await self._inherited_at(snapshot), **place})
         try:
             with self.engine.reserve() as worker:
-                prepared = await self._start_now(None, run, worker, submission)
+                # The conversation is the same up to there, and so is what it is called.
+                metadata = with_title(submission.metadata, source.title)
+                titled = replace(submission, metadata=metadata)
+                prepared = await self._start_now(None, run, worker, titled)
                 uses = await self.uploads.uses_of_fork(thread_id, run.thread_id)
                 return await self._commit(prepared, submission.key, uses=uses)
         except Conflict as error:

@@ -39,6 +39,7 @@ from assent.core.rows import (
     Timer,
 )
 from assent.core.run_input import RunInput, given_in
+from assent.core.titles import title_from, with_title
 from assent.runs.engine import RecoveryState
 from assent.storage.base import Change, together
 
@@ -172,7 +173,7 @@ def queued(
     """A new run that waits for its time, or behind others of its thread."""
     if thread is None:
         made = replace(
-            _thread_for(run, metadata, now),
+            _titled(_thread_for(run, metadata, now), run),
             agent=run.agent,
             assistant_id=assistant_in(run.input),
         )
@@ -180,7 +181,7 @@ def queued(
     if thread.agent is None:
         # It belongs to the agent that it is first sent to, whenever that begins.
         taken = replace(
-            thread,
+            _titled(thread, run),
             agent=run.agent,
             assistant_id=assistant_in(run.input),
             version=thread.version + 1,
@@ -348,7 +349,7 @@ def _taken_by(run: Run, thread: Thread, now: datetime) -> Thread:
     # What is written to a state is written for whichever assistant the thread has.
     keeps_assistant = "update" in run.input
     return replace(
-        thread,
+        _titled(thread, run),
         status=ThreadStatus.BUSY,
         agent=run.agent,
         assistant_id=thread.assistant_id if keeps_assistant else assistant_in(run.input),
@@ -358,6 +359,14 @@ def _taken_by(run: Run, thread: Thread, now: datetime) -> Thread:
         updated_at=now,
         version=thread.version + 1,
     )
+
+
+def _titled(thread: Thread, run: Run) -> Thread:
+    """The thread, which has a title from the first run on in which a person said something."""
+    if thread.title is not None or "update" in run.input:
+        return thread
+    title = title_from(given_in(run.input).words)
+    return replace(thread, metadata=with_title(thread.metadata, title))
 
 
 def _by(by: str) -> str:

@@ -316,7 +316,7 @@ async def test_no_event_holds_what_the_thread_has_said_before(api: Api, thread: 
     assert "marked-in-the-first-turn" not in json.dumps(events)
 
 
-@pytest.mark.parametrize("name", ["assent_task", "assent_observed"])
+@pytest.mark.parametrize("name", ["assent_task", "assent_observed", "assent_title"])
 async def test_what_the_server_goes_by_is_no_clients_metadata(
     api: Api, thread: str, name: str
 ) -> None:

@@ -133,6 +133,10 @@ async def test_threads_and_states(client: Client, thread: str) -> None:
     await client.runs.invoke("Hi", thread_id=thread, agent="agent")
     changed = await client.threads.change(thread, {"team": None, "city": "Bonn"})
     assert changed.metadata["city"] == "Bonn" and "team" not in changed.metadata
+    assert changed.title == "Hi"
+    assert (await client.threads.change(thread, title="Greeting")).title == "Greeting"
+    (listed,) = [each async for each in client.threads.list(q=thread, sort="used")]
+    assert (listed.title, listed.pending) == ("Greeting", ())
     state = await client.threads.state(thread)
     (newest, *_) = await client.threads.history(thread, limit=2)
     assert newest.checkpoint_id == state.checkpoint_id

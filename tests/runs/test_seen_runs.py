@@ -100,7 +100,7 @@ Attempt = Callable[[Runs], Awaitable[object]]
 
 ATTEMPTS: dict[str, Attempt] = {
     "read": lambda runs: runs.thread("t"),
-    "change": lambda runs: runs.change_metadata("t", {"mine": True}),
+    "change": lambda runs: runs.change_thread("t", {"mine": True}),
     "begin": lambda runs: runs.create_thread("t", owner=BOB.owner, metadata={}),
     "write state": lambda runs: runs.update_state("t", {"messages": []}, by=BOB),
     "fork": lambda runs: runs.fork("t", by=BOB, metadata={}),

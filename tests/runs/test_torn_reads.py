@@ -167,7 +167,7 @@ async def test_a_thread_is_deleted_also_if_its_metadata_is_changed_just_then(run
     await paused(runs)
 
     async def change() -> None:
-        await runs.change_metadata("t", {"title": "Paying"})
+        await runs.change_thread("t", {"title": "Paying"})
 
     async with just_after(runs, "thread", change):
         await runs.delete("t", ANN)

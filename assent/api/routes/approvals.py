@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Annotated
@@ -19,12 +17,14 @@ from assent.api.deps import (
     AdmittedUnlessPage,
     OfThread,
     PageLimit,
+    Text,
     TheActor,
     TheRuns,
 )
 from assent.api.dialects.native import FEED
 from assent.api.event_query import TheReading
 from assent.api.idempotency import TheKey
+from assent.api.narrowing import narrowed
 from assent.api.outcomes import decided_response, sees_thread
 from assent.api.paths import prefix_of
 from assent.api.problems import status_of
@@ -46,7 +46,7 @@ from assent.approvals.decide import Verdict
 from assent.approvals.idempotency import Key
 from assent.approvals.rules import AddComment, Delegate, PersonalAction, Withdraw
 from assent.core.access import Right
-from assent.core.approval import Approval, ApprovalStatus, Target
+from assent.core.approval import ApprovalStatus, Target
 from assent.core.audit import Actor
 from assent.core.digest import call_digest
 from assent.core.errors import AssentError, ConfigurationError, Forbidden, InvalidRequest
@@ -56,15 +56,9 @@ from assent.core.policy import Risk, duration_from_text
 from assent.core.text import warnings
 from assent.runs.approvals import Approvals
 from assent.runs.service import Runs
-from assent.storage.base import ApprovalOrder, Page
+from assent.storage.base import ApprovalOrder
 
 router = router_of("approvals")
-
-MOST_PAGES = 10
-"""The most pages that are read to find somebody's own."""
-
-Text = Annotated[str | None, Query(min_length=1, max_length=200)]
-
 
 # ── looking ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -115,28 +109,11 @@ async def list_approvals(
         sort=sort,
         limit=limit,
     )
-    page = await read(cursor=cursor)
     if mine:
-        page = await _those_of(page, read, lambda each: runs.approvals.standing(each, by).may)
+        page = await narrowed(read, cursor, lambda each: runs.approvals.standing(each, by).may)
+    else:
+        page = await read(cursor=cursor)
     return page_response("approvals", page, lambda each: approval_for(each, runs.approvals, by))
-
-
-async def _those_of(
-    page: Page[Approval],
-    read: Callable[..., Awaitable[Page[Approval]]],
-    are_mine: Callable[[Approval], Collection[str]],
-) -> Page[Approval]:
-    """Those of the page, or of one of the next few, that are somebody's."""
-    mine = _only(page, are_mine)
-    for _ in range(MOST_PAGES):
-        if mine.rows or mine.next is None:
-            break
-        mine = _only(await read(cursor=mine.next), are_mine)
-    return mine
-
-
-def _only(page: Page[Approval], are_mine: Callable[[Approval], Collection[str]]) -> Page[Approval]:
-    return replace(page, rows=tuple(filter(are_mine, page.rows)))
 
 
 @router.get("/approvals/stream")

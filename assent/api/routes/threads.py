@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Literal
 
 from fastapi import Path, Query, Request, Response
 
@@ -13,6 +14,7 @@ from assent.api.deps import (
     AdmittedIfStreaming,
     AdmittedUnlessPage,
     PageLimit,
+    Text,
     TheActor,
     TheRuns,
     ThreadPath,
@@ -29,6 +31,7 @@ from assent.api.langgraph_shapes import (
     thread_view,
     written_view,
 )
+from assent.api.narrowing import narrowed
 from assent.api.outcomes import (
     after_start,
     cancelled_response,
@@ -53,10 +56,13 @@ from assent.core.access import Right
 from assent.core.audit import Actor
 from assent.core.errors import Conflict, ThreadBusy
 from assent.core.rows import Thread, ThreadStatus
+from assent.core.titles import is_called
 from assent.runs.follow import wait_for_run
 from assent.runs.service import Runs
 
 router = router_of("threads")
+
+ThreadOrder = Literal["newest", "used"]
 
 
 @router.get("/threads")
@@ -66,12 +72,31 @@ async def list_threads(
     runs: TheRuns,
     by: TheActor,
     status: ThreadStatus | None = None,
+    agent: Annotated[
+        Text, Query(description="Those of this agent, and those that are of none yet")
+    ] = None,
+    q: Annotated[
+        Text, Query(description="Those whose title has these words, or whose id begins with them")
+    ] = None,
+    sort: Annotated[
+        ThreadOrder, Query(description="What comes first: what was made last, or used last")
+    ] = "newest",
     limit: PageLimit = 100,
     cursor: str | None = None,
 ) -> Response:
-    """Threads, newest first, without their values. `next` is the cursor of the next page, or
-    null."""
-    page = await runs.storage.threads(status=status, limit=limit, cursor=cursor)
+    """Threads, newest first, without their values. `next` is the cursor of the next page, or null.
+    With `q` a page may have fewer than `limit`, and there may still be others behind it."""
+    read = partial(
+        runs.storage.threads,
+        status=status,
+        agent=agent,
+        by="created_at" if sort == "newest" else "updated_at",
+        limit=limit,
+    )
+    if q is None:
+        page = await read(cursor=cursor)
+    else:
+        page = await narrowed(read, cursor, partial(is_called, words=q))
     return page_response("threads", page, thread_view)
 
 
@@ -115,9 +140,10 @@ async def _thread_response(
 async def change_thread(
     id: ThreadPath, body: ThreadChange, runs: TheRuns, by: TheActor
 ) -> Response:
-    """Change fields of the thread's metadata, whatever goes on there. The others stay, and those
-    that are null are taken off."""
-    return await _thread_response(runs, await runs.change_metadata(id, body.metadata))
+    """Change fields of the thread's metadata, or its title, whatever goes on there. The other
+    fields stay, and those that are null are taken off."""
+    changed = await runs.change_thread(id, body.metadata, title=body.title)
+    return await _thread_response(runs, changed)
 
 
 @router.delete("/threads/{id}", status_code=204)

@@ -19,8 +19,9 @@ class InterruptView(TypedDict):
 
 
 class ThreadView(TypedDict):
-    """A thread. `interrupts` has the questions of each task, and `approvals` all that is waited
-    for."""
+    """A thread. `title` is the beginning of a person's first message, unless somebody has given it
+    another. `interrupts` has the questions of each task, and `approvals` all that is waited for, of
+    which `pending` are the ids."""
 
     thread_id: str
     owner: str
@@ -28,7 +29,9 @@ class ThreadView(TypedDict):
     updated_at: Time
     state_updated_at: Time
     metadata: JsonObject
+    title: str | None
     status: ThreadStatus
+    pending: list[str]
     config: JsonObject
     values: Json
     interrupts: dict[str, list[InterruptView]]
@@ -45,7 +48,9 @@ class FoundThread(TypedDict, total=False):
     updated_at: Time
     state_updated_at: Time
     metadata: JsonObject
+    title: str | None
     status: ThreadStatus
+    pending: list[str]
     config: JsonObject
     values: Json
     interrupts: dict[str, list[InterruptView]]
