@@ -49,13 +49,16 @@ function Value({ value, depth }: { value: JsonValue; depth: number }) {
   return <Nest entries={entries} empty="{}" depth={depth} size={messages.json.fields(entries.length)} />;
 }
 
-/** A text, of which the middle is folded if it is long: its beginning and its end are shown. */
-export function Text({ text }: { text: string }) {
+/**
+ * A text, of which the middle is folded if it is long: its beginning and its end are shown. A bare
+ * one stands as words, without the quotation marks of JSON.
+ */
+export function Text({ text, bare }: { text: string; bare?: boolean }) {
   const [open, setOpen] = useState(false);
   if (text.length <= LONG_TEXT || open) {
     return (
       <>
-        <span className={styles.string}>
+        <span className={bare ? styles.bare : styles.string}>
           <Marked text={text} lines />
         </span>
         {open && <Fold open onClick={() => setOpen(false)} label={messages.json.less} />}
@@ -65,7 +68,7 @@ export function Text({ text }: { text: string }) {
   const middle = text.slice(HEAD, text.length - TAIL);
   return (
     <>
-      <span className={styles.string}>
+      <span className={bare ? styles.bare : styles.string}>
         <Marked text={text.slice(0, HEAD)} lines />
         <Fold
           onClick={() => setOpen(true)}

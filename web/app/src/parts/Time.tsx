@@ -38,3 +38,9 @@ export function Countdown({ to }: { to: string }) {
     </time>
   );
 }
+
+/** Whether the time `at` is over by the server's clock; false without one. */
+export function useIsOver(at: string | null): boolean {
+  const now = useNow(SECOND);
+  return at !== null && Date.parse(at) <= now;
+}

@@ -1,0 +1,331 @@
+/** What can be done about an approval, and the steps of doing it. */
+
+import type { Approval, ApprovalForYou, Decision } from "@assent/client";
+import { lazy, type ReactNode, type Ref, Suspense, useEffect, useId, useImperativeHandle, useRef, useState } from "react";
+import { useMe } from "../../layout/SessionGate.tsx";
+import { messages } from "../../messages/en.ts";
+import { Button, type Look } from "../../parts/Button.tsx";
+import { TextArea } from "../../parts/Field.tsx";
+import { CheckIcon, WarningIcon } from "../../parts/icons.tsx";
+import { Marked } from "../../parts/Marked.tsx";
+import { sentenceOf } from "../../parts/problems.ts";
+import { Loading, Notice } from "../../parts/states.tsx";
+import { Answering } from "./Answering.tsx";
+import styles from "./ApprovalCard.module.css";
+import { type Open, useDraft } from "./desk.ts";
+import { useDecide, type Wording, wordingOf } from "./deciding.ts";
+import { More } from "./More.tsx";
+import { agreeing, choicesOf, isRisky, nameOf } from "./question.ts";
+
+const Editing = lazy(() => import("./Editing.tsx"));
+
+const words = messages.approval;
+
+/** A second press this soon after the first is the same press: milliseconds. */
+const SAME_PRESS = 400;
+
+/** What a list can do with the card beside it. */
+export interface CardHandle {
+  /** Gets ready to agree: the next Enter does. */
+  arm(): void;
+  /** Gets ready to give the choice at this place, from 0. */
+  choose(place: number): void;
+  reject(): void;
+  edit(): void;
+  focus(): void;
+}
+
+interface Does {
+  decision: Decision["type"];
+  label: string;
+  look: Look;
+}
+
+/** The decisions that the reader may take, that which agrees first. */
+function offered(approval: ApprovalForYou): Does[] {
+  const may = (type: Decision["type"]) => approval.yours.may.includes(type);
+  const { kind } = approval;
+  const list: Does[] = [];
+  const { decisions } = words;
+  if (may("approve")) {
+    const wording = wordingOf(approval, "approve");
+    const label = wording === "approve" || wording === "node" || wording === "budget" || wording === "again" ? decisions[wording] : decisions.approve;
+    list.push({ decision: "approve", label, look: "good" });
+  }
+  if (may("respond") && kind === "unknown_outcome") {
+    list.push({ decision: "respond", label: decisions.happened, look: "secondary" });
+  }
+  if (may("edit")) {
+    const label = kind === "budget" ? decisions.budgetEdit : decisions.edit;
+    list.push({ decision: "edit", label, look: "secondary" });
+  }
+  if (may("reject")) {
+    const label = kind === "unknown_outcome" ? decisions.giveUp : decisions.reject;
+    list.push({ decision: "reject", label, look: "danger" });
+  }
+  return list;
+}
+
+export interface DecidingProps {
+  approval: ApprovalForYou;
+  onDecided?: ((approval: Approval) => void) | undefined;
+  handle?: Ref<CardHandle> | undefined;
+}
+
+export function Deciding({ approval, onDecided, handle }: DecidingProps) {
+  const me = useMe();
+  const [draft, change] = useDraft(approval.approval_id);
+  const decide = useDecide(me.name, onDecided);
+  const first = useRef<HTMLDivElement>(null);
+  const may = approval.yours.may;
+
+  const send = (decision: Decision) => void decide(approval, decision);
+  /** Sends it, or has it looked at once more first. */
+  const begin = (decision: Decision, risk: string = approval.risk) => {
+    if (!isRisky(risk)) return send(decision);
+    change({ open: { kind: "armed", decision, by: "button", risk, from: draft.open }, refusal: null });
+  };
+  const open = (next: Open | null) => change({ open: next, refusal: null, told: null });
+  const back = () => {
+    open(draft.open?.kind === "armed" ? draft.open.from : null);
+    // The buttons are there again only after this.
+    setTimeout(() => first.current?.querySelector("button")?.focus(), 0);
+  };
+
+  useImperativeHandle(handle, () => ({
+    arm() {
+      if (draft.busy || !may.includes("approve")) return;
+      open({ kind: "armed", decision: { type: "approve" }, by: "key", risk: approval.risk, from: null });
+    },
+    choose(place) {
+      const choice = choicesOf(approval)?.[place];
+      if (draft.busy || choice === undefined || !may.includes("respond")) return;
+      open({ kind: "armed", decision: { type: "respond", message: choice }, by: "key", risk: approval.risk, from: null });
+    },
+    reject() {
+      if (!draft.busy && may.includes("reject")) open({ kind: "reject" });
+    },
+    edit() {
+      if (draft.busy) return;
+      if (may.includes("edit")) open({ kind: "edit" });
+      else if (approval.kind === "input") first.current?.querySelector<HTMLElement>("textarea, input, select, button")?.focus();
+    },
+    focus() {
+      first.current?.querySelector<HTMLElement>("button, textarea, input")?.focus();
+    },
+  }));
+
+  const kind = draft.open?.kind ?? null;
+  const answers = approval.kind === "input" && may.includes("respond");
+  return (
+    <div className={styles.deciding} ref={first}>
+      {draft.refusal !== null && kind !== "edit" && !answers && (
+        <Notice tone="bad" urgent>
+          {words.refused} <Marked text={sentenceOf(draft.refusal)} lines />
+        </Notice>
+      )}
+      {answers && kind !== "armed" && kind !== "reject" && (
+        <Answering approval={approval} onAnswer={(message) => begin({ type: "respond", message })} />
+      )}
+      {draft.open?.kind === "armed" && (
+        <Armed approval={approval} armed={draft.open} busy={draft.busy} onBack={back} onConfirm={send} />
+      )}
+      {kind === "reject" && (
+        <Saying
+          label={words.rejecting.label}
+          hint={words.rejecting.hint}
+          verb={words.rejecting.verb}
+          look="dangerStrong"
+          text={draft.reason}
+          onText={(reason) => change({ reason })}
+          busy={draft.busy}
+          onBack={back}
+          onSay={(message) => send(message === "" ? { type: "reject" } : { type: "reject", message })}
+        />
+      )}
+      {kind === "respond" && (
+        <Saying
+          label={approval.kind === "unknown_outcome" ? words.responding.happened : words.responding.label}
+          hint={approval.kind === "unknown_outcome" ? words.responding.happenedHint : words.responding.hint}
+          verb={words.responding.verb}
+          look="primary"
+          needed
+          text={draft.result}
+          onText={(result) => change({ result })}
+          busy={draft.busy}
+          onBack={back}
+          onSay={(message) => begin({ type: "respond", message })}
+        />
+      )}
+      {kind === "edit" && (
+        <Suspense fallback={<Loading lines={3} />}>
+          <Editing approval={approval} onBack={back} onEdit={(args, risk) => begin({ type: "edit", args }, risk)} />
+        </Suspense>
+      )}
+      {kind === null && (
+        <div className={styles.row}>
+          {offered(approval).map(({ decision, label, look }) => (
+            <Button
+              key={decision}
+              look={look}
+              busy={draft.busy && decision === "approve"}
+              disabled={draft.busy}
+              className={decision === "approve" ? styles.main : undefined}
+              onClick={() => (decision === "approve" ? begin({ type: "approve" }) : open({ kind: decision }))}
+            >
+              {decision === "approve" && <CheckIcon />}
+              {label}
+            </Button>
+          ))}
+          <More approval={approval} onRespond={() => open({ kind: "respond" })} />
+        </div>
+      )}
+    </div>
+  );
+}
+
+interface ArmedProps {
+  approval: ApprovalForYou;
+  armed: Extract<Open, { kind: "armed" }>;
+  busy: boolean;
+  onBack: () => void;
+  onConfirm: (decision: Decision) => void;
+}
+
+/** The second look: says what will happen, and asks for another press than the one that led here. */
+function Armed({ approval, armed, busy, onBack, onConfirm }: ArmedProps) {
+  const title = useId();
+  const group = useRef<HTMLDivElement>(null);
+  const confirm = useRef<HTMLButtonElement>(null);
+  const [since] = useState(() => performance.now());
+  const wording: Wording = wordingOf(approval, armed.decision.type);
+
+  useEffect(() => {
+    // Whoever pressed a button must press another one, not the same key again.
+    if (armed.by === "key") confirm.current?.focus();
+    else group.current?.focus();
+    group.current?.scrollIntoView({ block: "nearest" });
+  }, [armed.by]);
+
+  const sure = () => {
+    if (armed.by === "button" && performance.now() - since < SAME_PRESS) return;
+    onConfirm(armed.decision);
+  };
+  const missing = approval.quorum - agreeing(approval) - 1;
+  const runs = ["approve", "edit", "again"].includes(wording) ? words.armed.runs(nameOf(approval)) : words.armed.goesOn;
+  return (
+    <div
+      ref={group}
+      className={isRisky(armed.risk) ? styles.armedRisky : styles.armed}
+      role="group"
+      aria-labelledby={title}
+      tabIndex={-1}
+      onKeyDown={(event) => {
+        if (event.key !== "Escape") return;
+        event.stopPropagation();
+        onBack();
+      }}
+    >
+      <div className={styles.armedWords}>
+        {isRisky(armed.risk) && <WarningIcon />}
+        <div>
+          <strong id={title}>
+            {isRisky(armed.risk) && `${words.armed.risk} `}
+            {words.armed[wording]}
+          </strong>
+          <div>
+            {armed.decision.type === "respond" ? (
+              <Marked text={answerText(armed.decision.message)} lines />
+            ) : missing > 0 ? (
+              words.armed.votes(missing)
+            ) : (
+              <Marked text={runs} />
+            )}
+          </div>
+        </div>
+      </div>
+      <div className={styles.row}>
+        <Button onClick={onBack} disabled={busy}>
+          {words.back}
+        </Button>
+        <Button
+          ref={confirm}
+          look={isRisky(armed.risk) ? "dangerStrong" : "good"}
+          className={styles.main}
+          busy={busy}
+          onClick={sure}
+        >
+          {words.confirm[wording]}
+        </Button>
+        {armed.by === "key" && <span className={styles.hint}>{words.armed.keys}</span>}
+      </div>
+    </div>
+  );
+}
+
+function answerText(message: unknown): string {
+  return typeof message === "string" ? message : (JSON.stringify(message, null, 2) ?? "");
+}
+
+interface SayingProps {
+  label: string;
+  hint: ReactNode;
+  verb: string;
+  look: Look;
+  needed?: boolean;
+  text: string;
+  busy: boolean;
+  onText: (text: string) => void;
+  onBack: () => void;
+  onSay: (text: string) => void;
+}
+
+/** A few words that go with a decision. */
+function Saying({ label, hint, verb, look, needed, text, busy, onText, onBack, onSay }: SayingProps) {
+  const field = useRef<HTMLTextAreaElement>(null);
+  const [error, setError] = useState<string | null>(null);
+  useEffect(() => field.current?.focus(), []);
+  const say = () => {
+    if (needed && text.trim() === "") return setError(words.answering.needed);
+    return onSay(text.trim());
+  };
+  return (
+    <form
+      className={styles.saying2}
+      onSubmit={(event) => {
+        event.preventDefault();
+        say();
+      }}
+      onKeyDown={(event) => {
+        if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+          event.preventDefault();
+          say();
+        } else if (event.key === "Escape") {
+          event.stopPropagation();
+          onBack();
+        }
+      }}
+    >
+      <TextArea
+        ref={field}
+        label={label}
+        hint={hint}
+        error={error}
+        rows={3}
+        value={text}
+        onChange={(event) => {
+          setError(null);
+          onText(event.target.value);
+        }}
+      />
+      <div className={styles.row}>
+        <Button onClick={onBack} disabled={busy}>
+          {words.back}
+        </Button>
+        <Button type="submit" look={look} busy={busy} className={styles.main}>
+          {verb}
+        </Button>
+      </div>
+    </form>
+  );
+}

@@ -1,0 +1,80 @@
+/** JSON Schemas as programs write them, made into what a person is asked for. */
+
+import type { RJSFSchema } from "@rjsf/utils";
+import { messages } from "../messages/en.ts";
+
+type Schema = Record<string, unknown>;
+
+function isSchema(value: unknown): value is Schema {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+const isNull = (schema: unknown) => isSchema(schema) && schema["type"] === "null";
+
+/** What says something about a field, whatever its type. */
+const SAYINGS = ["title", "description", "default"];
+
+/** The name of a way to write a value, where there are several. */
+function titled(option: unknown): unknown {
+  if (!isSchema(option) || typeof option["title"] === "string") return option;
+  const types: Record<string, string> = messages.form.types;
+  const type = option["type"];
+  const title = typeof type === "string" ? types[type] : undefined;
+  return title === undefined ? option : { ...option, title };
+}
+
+/** "One of these, or null" is one field that may be left out, and not a choice. */
+function withoutNull(schema: Schema): Schema {
+  const place = ["anyOf", "oneOf"].find((name) => Array.isArray(schema[name]));
+  const options = place === undefined ? undefined : schema[place];
+  if (place === undefined || !Array.isArray(options)) return schema;
+  const left = options.filter((option) => !isNull(option));
+  const { [place]: _, ...around } = schema;
+  if (around["default"] === null) delete around["default"];
+  const [only] = left;
+  if (left.length === 1 && isSchema(only)) {
+    const said = Object.entries(around).filter(([name]) => SAYINGS.includes(name));
+    return { ...only, ...Object.fromEntries(said) };
+  }
+  return { ...around, [place]: left.map(titled) };
+}
+
+function withoutNullType(schema: Schema): Schema {
+  const { type } = schema;
+  if (!Array.isArray(type)) return schema;
+  const left = type.filter((each) => each !== "null");
+  return { ...schema, type: left.length === 1 ? left[0] : left };
+}
+
+/** Does it to every schema below, too. */
+function deep(value: unknown): unknown {
+  if (!isSchema(value)) return value;
+  const schema = withoutNullType(withoutNull(value));
+  const changed: Schema = { ...schema };
+  for (const name of ["properties", "$defs", "definitions"]) {
+    const inner = schema[name];
+    if (!isSchema(inner)) continue;
+    changed[name] = Object.fromEntries(
+      Object.entries(inner).map(([field, each]) => {
+        const known = deep(each);
+        // Fields have the names that the table of arguments shows them under.
+        return [field, name === "properties" && isSchema(known) ? { ...known, title: field } : known];
+      }),
+    );
+  }
+  for (const name of ["items", "additionalProperties"]) {
+    if (isSchema(schema[name])) changed[name] = deep(schema[name]);
+  }
+  for (const name of ["anyOf", "oneOf", "allOf"]) {
+    const options = schema[name];
+    if (Array.isArray(options)) changed[name] = options.map(deep);
+  }
+  return changed;
+}
+
+/** The schema of a form: what may be null is left out instead, and each field has its own name. */
+export function asksFor(schema: Schema): RJSFSchema {
+  const asked = deep(schema);
+  const { title: _, description: __, ...whole } = isSchema(asked) ? asked : {};
+  return whole;
+}
