@@ -259,6 +259,11 @@ class Runs extends Group {
     return this.listing("/runs", "runs", query, options);
   }
 
+  /** A page of its events, under the numbers of its thread. */
+  events(runId: string, query: EventQuery = {}, options: Options = {}): Promise<EventPage> {
+    return this.read(`${pathOf("runs", runId)}/events`, options, query);
+  }
+
   /** The result of the run, once it has ended or somebody is asked. */
   async wait(runId: string, options: Options = {}): Promise<RunResult> {
     const path = `${pathOf("runs", runId)}/wait`;
@@ -381,15 +386,16 @@ class Threads extends Group {
     return (await this.post<Schemas["CancelledRuns"]>(path, { mode }, options)).runs;
   }
 
-  /** A page of its events past `after`. */
+  /** A page of its events: those past `after`, or the last ones `before` a number. */
   events(threadId: string, query: EventQuery = {}, options: Options = {}): Promise<EventPage> {
     return this.read(`${pathOf("threads", threadId)}/events`, options, query);
   }
 }
 
-/** Which events of a log: those past `after`. */
+/** Which events of a log: those past `after`, or the last ones `before` a number. */
 export interface EventQuery {
   readonly after?: number;
+  readonly before?: number;
   readonly types?: readonly EventType[];
   readonly limit?: number;
 }

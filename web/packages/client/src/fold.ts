@@ -607,6 +607,8 @@ function answerWritten(draft: Draft, event: EventOf<"state_update">, message: Sp
   const call = draft.call(id);
   if (call === null || isOver(call)) return;
   const content = message["content"];
+  // What the model is told of a call that was not let run is no failure of it.
+  if (call.status === "denied") return draft.setCall(id, { output: content });
   const hasFailed = message["status"] === "error";
   const error = hasFailed ? { type: "", message: textOf(content) } : null;
   draft.setCall(id, {

@@ -292,6 +292,9 @@ async function* frames(
     const silent = `nothing came for ${Math.round(place.silence / 1000)} s`;
     cut.abort(unreachable(wire.base, silent));
   });
+  // What reads would wait for a body whose end nobody tells it.
+  const release = () => void reader.cancel().catch(() => {});
+  cut.signal.addEventListener("abort", release, { once: true });
   let events: Event[] = [];
   let end: string | undefined;
   const parser = createParser({
@@ -319,7 +322,7 @@ async function* frames(
     }
   } finally {
     watch.end();
-    reader.cancel().catch(() => {});
+    release();
   }
 }
 
@@ -329,7 +332,9 @@ async function piece(
   signal: AbortSignal,
 ): Promise<ReadableStreamReadResult<Uint8Array>> {
   try {
-    return await reader.read();
+    const found = await reader.read();
+    signal.throwIfAborted();
+    return found;
   } catch (error) {
     if (signal.aborted) throw signal.reason;
     throw unreachable(wire.base, error);
