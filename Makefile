@@ -2,7 +2,6 @@
 # With LOWEST=1 it is .venv-lowest, with the lowest versions that pyproject.toml admits.
 PYTHON ?= python3
 VENV := $(if $(LOWEST),.venv-lowest,.venv)
-PINS := $(if $(LOWEST),requirements/lowest.txt,requirements/dev.txt)
 BIN := $(VENV)/bin
 HOST ?= 127.0.0.1
 PORT ?= 8000
@@ -33,20 +32,46 @@ SERVED := tests/acceptance/test_demo.py tests/acceptance/test_files.py tests/con
 help:  ## What there is to run
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
-$(VENV)/ready: $(PINS) pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "Assent needs Python 3.11 or newer, and '$(PYTHON)' is older. Name another: make PYTHON=/path/to/python3.11"; exit 1; }
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+EDITABLE = $(PIP) --no-deps --no-build-isolation --editable .
+
+ifdef LOWEST
+$(VENV)/serves: $(VENV)/venv requirements/lowest.txt pyproject.toml
 	@echo "Installing what Assent needs into $(VENV): a minute or more, once."
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(PINS)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(PIP) --require-hashes -r requirements/lowest.txt
+	$(EDITABLE)
 	@touch $@
 
-serve: $(VENV)/ready  ## Start the server with the demo agent, and its web page
+$(VENV)/ready: $(VENV)/serves
+	@touch $@
+else
+# Only what a server needs, so that it is there soon: the page is built meanwhile, and bytecode is
+# stored when a module is first imported.
+$(VENV)/serves: $(VENV)/venv requirements/run.txt requirements/build.txt pyproject.toml
+	@echo "Installing what the server needs into $(VENV): a minute, once."
+	-$(PIP) --require-hashes -r requirements/node.txt && touch $(VENV)/node
+	@$(BIN)/python web/build.py & \
+	$(PIP) --no-compile --require-hashes -r requirements/run.txt -r requirements/build.txt && $(EDITABLE); \
+	status=$$?; wait; exit $$status
+	@touch $@
+
+$(VENV)/ready: $(VENV)/serves requirements/dev.txt
+	@echo "Installing what the tests need into $(VENV): a minute, once."
+	$(PIP) --require-hashes -r requirements/dev.txt
+	@touch $@
+endif
+
+$(VENV)/venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Assent needs Python 3.11 or newer, and '$(PYTHON)' is older. Name another: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+serve: $(VENV)/serves  ## Start the server with the demo agent, and its web page
 	@$(MAKE) --no-print-directory page || echo "The server starts without the page as it is now."
 	$(BIN)/assent serve --host $(HOST) --port $(PORT)
 
-page: $(VENV)/ready  ## Build the web page, if its sources have changed
+page: $(VENV)/serves  ## Build the web page, if its sources have changed
 	@test -e $(VENV)/node || $(MAKE) --no-print-directory node
 	@$(BIN)/python web/build.py
 
@@ -58,9 +83,13 @@ test: $(VENV)/ready  ## Run the tests
 	@$(BIN)/python -m compileall -q -j 0 assent tests/support
 	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --ignore tests/web
 
-test-web: page browser  ## Test the web page in a browser, and the TypeScript packages
+test-web: $(VENV)/web page browser  ## Test the web page in a browser, and the TypeScript packages
 	@$(BIN)/python web/build.py test
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests/web
+
+$(VENV)/web: $(VENV)/ready requirements/web.txt
+	$(PIP) --require-hashes -r requirements/web.txt
+	@touch $@
 
 browser: $(VENV)/ready  ## Install the Chromium that tests open the page in, if there is none
 	@$(BIN)/python -m tests.support.node || $(MAKE) node
@@ -70,8 +99,8 @@ test-fast: $(VENV)/ready  ## Run the tests that start no process; make test-fast
 	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not slow" --ignore tests/web
 	$(if $(LOWEST),$(BIN)/python -m pytest $(SERVED))
 
-node: $(VENV)/ready  ## Install the Node.js that tests run clients in; make test does if none is there
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/node.txt
+node: $(VENV)/serves  ## Install the Node.js that the page is built with; tests run clients in it if there is no other
+	$(PIP) --require-hashes -r requirements/node.txt
 	@touch $(VENV)/node
 
 clients: $(VENV)/ready  ## Install the JavaScript clients that people have, and test them; make clients LATEST=1 tries their newest versions
@@ -127,7 +156,9 @@ lock: $(VENV)/ready  ## Pin the requirements anew; make lock LOCK=--upgrade for 
 	$(COMPILE) --output-file requirements/run.txt $(LOCK)
 	$(COMPILE) --group dev --constraint requirements/run.txt --output-file requirements/dev.txt $(LOCK)
 	$(COMPILE) --group dev --resolution lowest-direct --output-file requirements/lowest.txt $(LOCK)
+	$(PIN) --group build --constraint requirements/run.txt --output-file requirements/build.txt $(LOCK)
 	$(PIN) --group node --output-file requirements/node.txt $(LOCK)
+	$(PIN) --group web --constraint requirements/dev.txt --output-file requirements/web.txt $(LOCK)
 
 wheels: $(VENV)/ready  ## Build assent, and its client alone, into dist/
 	$(BIN)/hatchling build -t wheel -d dist
