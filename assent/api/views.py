@@ -34,9 +34,9 @@ _GRANT_FIELDS = (
     *("until", "uses", "used", "revoked_by", "revoked_at"),
 )
 _RUN_FIELDS = (
-    *("run_id", "thread_id", "agent", "kind", "status", "attempt", "priority", "created_at"),
-    *("due_at", "started_at", "ended_at", "error", "usage", "metadata", "requested_by"),
-    *("schedule_id", "next_run"),
+    *("run_id", "thread_id", "owner", "agent", "kind", "status", "attempt", "priority"),
+    *("created_at", "due_at", "started_at", "ended_at", "error", "usage", "metadata"),
+    *("requested_by", "schedule_id", "next_run"),
 )
 _SCHEDULE_FIELDS = (
     *("schedule_id", "owner", "agent", "cron", "timezone", "on_busy", "if_missed", "enabled"),
@@ -96,10 +96,13 @@ def pick(value: Any, fields: Sequence[str]) -> JsonObject:
 
 
 def run_view(run: Run, agents: Collection[str], prefix: str) -> JsonObject:
-    """A run. `reason` is a sentence if it cannot go on, because its agent is not among the server's
-    `agents`; `events` is where to follow the run, under the server's `prefix`."""
+    """A run. It goes on from where `paused_run` has paused, or from a state of the past,
+    `checkpoint_id`. `reason` is a sentence if it cannot go on, because its agent is not among the
+    server's `agents`; `events` is where to follow the run, under the server's `prefix`."""
     return {
         **pick(run, _RUN_FIELDS),
+        "paused_run": run.input.get("paused_run"),
+        "checkpoint_id": run.input.get("checkpoint_id"),
         "reason": _why_left(run, agents),
         "budget": run.budget.get("limits", {}),
         "events": f"{prefix}/runs/{run.run_id}/stream",

@@ -149,10 +149,28 @@ class RunCalls(Group):
         return await self._asks.ask(calls.get_run(run_id))
 
     def list(
-        self, *, thread_id: str | None = None, status: str | None = None, limit: int = 100
+        self,
+        *,
+        thread_id: str | None = None,
+        status: str | None = None,
+        agent: str | None = None,
+        owner: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 100,
     ) -> AsyncGenerator[Run, None]:
-        """All runs that fit, newest first, asked for `limit` at a time."""
-        return self._all(lambda cursor: calls.list_runs(thread_id, status, limit, cursor))
+        """All runs that fit, newest first, asked for `limit` at a time. `since` and `until` are the
+        times between which they were submitted."""
+        wanted = calls.params_of(
+            thread_id=thread_id,
+            status=status,
+            agent=agent,
+            owner=owner,
+            since=since,
+            until=until,
+            limit=limit,
+        )
+        return self._all(lambda cursor: calls.list_runs(calls.at(wanted, cursor)))
 
     async def events(
         self,

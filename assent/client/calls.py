@@ -214,10 +214,7 @@ def get_run(run_id: str) -> Call[Run]:
     return _get(path_of("runs", run_id), _one(Run))
 
 
-def list_runs(
-    thread_id: str | None, status: str | None, limit: int, cursor: str | None
-) -> Call[Page[Run]]:
-    params = params_of(thread_id=thread_id, status=status, limit=limit, cursor=cursor)
+def list_runs(params: Params) -> Call[Page[Run]]:
     return _get("/runs", _page("runs", Run), params)
 
 

@@ -234,6 +234,7 @@ class Run(Value, frozen=True, kw_only=True):
 
     run_id: str = ""
     thread_id: str = ""
+    owner: str = ""
     agent: str = ""
     kind: str = ""
     status: str = ""
@@ -250,6 +251,8 @@ class Run(Value, frozen=True, kw_only=True):
     requested_by: tuple[str, ...] = ()
     schedule_id: str | None = None
     next_run: str | None = None
+    paused_run: str | None = None
+    checkpoint_id: str | None = None
     reason: str | None = None
     events: str = ""
 

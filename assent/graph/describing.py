@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any
 
+from langchain_core.runnables.graph import Node
+from langgraph.constants import END, START
 from langgraph.pregel import Pregel
 from pydantic import TypeAdapter, create_model
 
@@ -18,6 +20,57 @@ async def drawing_of(agent: Agent, depth: int | bool) -> JsonObject:
     graph = await agent.aget_graph(xray=depth)
     drawn: JsonObject = graph.to_json()
     return drawn
+
+
+async def graphs_of(agent: Agent) -> list[JsonObject]:
+    """The graph of the agent and its subgraphs, each with the `path` of nodes that it is in, its
+    `nodes` and its `edges`."""
+    subgraphs = {
+        tuple(namespace.split("|")): graph
+        async for namespace, graph in agent.aget_subgraphs(recurse=True)
+        if isinstance(graph, Pregel)
+    }
+    return [
+        await _graph_at(path, graph, subgraphs.keys())
+        for path, graph in {(): agent, **subgraphs}.items()
+    ]
+
+
+Path = tuple[str, ...]
+
+
+async def _graph_at(path: Path, graph: Agent, subgraphs: Collection[Path]) -> JsonObject:
+    drawn = await graph.aget_graph()
+    return {
+        "path": path,
+        "nodes": [
+            {
+                "id": node.id,
+                "kind": "subgraph" if (*path, node.id) in subgraphs else _ENDS.get(node.id, "node"),
+                "pauses": _pauses_of(node),
+                "tools": list((node.metadata or {}).get("__tools", ())),
+            }
+            for node in drawn.nodes.values()
+        ],
+        "edges": [
+            {
+                "source": edge.source,
+                "target": edge.target,
+                "conditional": edge.conditional,
+                "label": None if edge.data is None else str(edge.data),
+            }
+            for edge in drawn.edges
+        ],
+    }
+
+
+_ENDS = {START: "start", END: "end"}
+
+
+def _pauses_of(node: Node) -> list[str]:
+    """The sides of the node on which the graph always pauses: before it, after it."""
+    sides = (node.metadata or {}).get("__interrupt", "")
+    return sides.split(",") if sides else []
 
 
 def schemas_of(graph: Agent, name: str, configurable: Collection[str] = ()) -> JsonObject:

@@ -381,12 +381,17 @@ class Reads(ABC):
         *,
         thread_id: str | None = None,
         status: Collection[RunStatus] | None = None,
+        agent: str | None = None,
+        owner: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
         due_by: datetime | None = None,
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page[Run]:
-        """List runs, the one that was submitted last first. `due_by` leaves out pending ones that
-        are to start later than that."""
+        """List runs, the one that was submitted last first. `since` and `until` are the times
+        between which they were. `due_by` leaves out pending ones that are to start later than
+        that."""
 
     # ── timers and schedules ──
 

@@ -9,6 +9,8 @@ import pytest
 
 from tests.support.server import Api, Server, expect, problem
 
+AGENTS = ("agent", "slow_agent")
+
 
 async def test_a_run_without_a_thread_begins_one(api: Api) -> None:
     response = await expect(await api.http.post("/agent/runs", json={"message": "tell 1"}), 202)
@@ -39,6 +41,37 @@ async def test_runs_are_listed_of_one_thread_or_of_all(api: Api, thread: str) ->
     assert (await api.get("/runs", thread_id="nobody")) == {"runs": [], "next": None}
     for wrong in ({"thread_id": "a b"}, {"status": "open"}, {"thread": thread}):
         await problem(await api.http.get("/runs", params=wrong), 422)
+
+
+async def test_runs_are_listed_by_agent_owner_and_time(api: Api, thread: str, amount: int) -> None:
+    other = f"{thread}-other"
+    first = await api.run(thread, "tell 1")
+    await api.ended(first["run_id"])
+    await api.paused(f"pay {amount}", thread_id=other, agent="slow_agent")
+    await api.decided(other, type="reject")
+    await api.at_rest(other)
+    resumed, paused = (await api.get("/runs", thread_id=other))["runs"]
+    assert (resumed["paused_run"], resumed["checkpoint_id"]) == (paused["run_id"], None)
+    assert paused["paused_run"] is None
+    assert {run["owner"] for run in (first, paused, resumed)} == {"local"}
+
+    async def found(**params: Any) -> list[str]:
+        page = await api.get("/runs", limit=1000, **params)
+        ids = (first["run_id"], paused["run_id"], resumed["run_id"])
+        return [run["run_id"] for run in page["runs"] if run["run_id"] in ids]
+
+    everything = [resumed["run_id"], paused["run_id"], first["run_id"]]
+    assert await found(owner="local") == everything
+    assert await found(owner="nobody") == []
+    assert await found(agent="slow_agent") == everything[:2]
+    assert await found(agent="slow_agent", status="interrupted") == everything[1:2]
+    assert await found(since=paused["created_at"]) == everything[:2]
+    assert await found(until=paused["created_at"]) == everything[1:]
+    times = {"since": paused["created_at"], "until": paused["created_at"]}
+    assert await found(agent="slow_agent", **times) == everything[1:2]
+    assert await found(thread_id=thread, since=paused["created_at"]) == []
+    assert await found(since="2999-01-01T00:00:00Z") == []
+    await problem(await api.http.get("/runs", params={"since": "2026-01-01T00:00:00"}), 422)
 
 
 @pytest.mark.parametrize(

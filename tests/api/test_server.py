@@ -54,6 +54,29 @@ async def test_it_lists_its_agents_and_which_tools_need_a_person(api: Api) -> No
     assert foreign["nodes"] == ["think", "tools"]
 
 
+async def test_it_shows_the_graph_of_each_agent(api: Api) -> None:
+    for name in ALL:
+        shown = await api.get(f"/agents/{name}/graph")
+        assert shown["agent"] == name
+        for graph in shown["graphs"]:
+            ids = {node["id"] for node in graph["nodes"]}
+            assert {
+                side for edge in graph["edges"] for side in (edge["source"], edge["target"])
+            } <= ids
+    (graph,) = (await api.get("/agents/agent/graph"))["graphs"]
+    nodes = {node["id"]: node for node in graph["nodes"]}
+    assert nodes["__start__"]["kind"] == "start" and nodes["__end__"]["kind"] == "end"
+    assert nodes["approval"] == {
+        "id": "approval",
+        "kind": "node",
+        "pauses": ["before"],
+        "tools": [],
+    }
+    assert "pay" in nodes["tools"]["tools"]
+    gone = await problem(await api.http.get("/agents/nobody/graph"), 404)
+    assert gone["detail"].startswith("There is no agent 'nobody'. There are: agent, ")
+
+
 # ── the document ──────────────────────────────────────────────────────────────────────────────────
 
 

@@ -190,6 +190,7 @@ class Things:
             Thing.NOTIFICATION: self.notification,
             Thing.KEY: self.key,
             Thing.AGENT_FEED: "agent",
+            Thing.SERVER: "agent",
             Thing.USER_FEED: self.owner,
         }
         named = {

@@ -29,7 +29,14 @@ PENDING = (RunStatus.PENDING,)
 LISTS: Mapping[str, Mapping[str, Any]] = {
     "threads": {"status": ThreadStatus.IDLE, "cursor": CURSOR},
     "runs": {"thread_id": "t", "status": PENDING},
-    "latest_runs": {"thread_id": "t", "status": PENDING, "cursor": CURSOR},
+    "latest_runs": {
+        "thread_id": "t",
+        "status": PENDING,
+        "agent": "a",
+        "since": NOON,
+        "until": NOON,
+        "cursor": CURSOR,
+    },
     "ended_runs": {"since": NOON, "cursor": CURSOR},
     "schedules": {"cursor": CURSOR},
     "assistants": {"cursor": CURSOR},

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from fastapi import Request, Response
+from typing import Annotated
+
+from fastapi import Query, Request, Response
 
 from assent.api.access.rules import Thing, may
 from assent.api.answers import answers, refuses, streams_events
-from assent.api.deps import Admitted, OfThread, PageLimit, TheActor, TheRuns
+from assent.api.deps import Admitted, OfThread, PageLimit, Text, TheActor, TheRuns
 from assent.api.dialects.native import NATIVE
 from assent.api.event_query import (
     MOST_ON_A_PAGE,
@@ -21,7 +23,7 @@ from assent.api.outcomes import cancelled_response, outcome_response, run_header
 from assent.api.paths import prefix_of
 from assent.api.responses import json_response, page_response
 from assent.api.routing import router_of
-from assent.api.schemas import CancelRequest
+from assent.api.schemas import CancelRequest, Moment
 from assent.api.shapes.common import EventsPage
 from assent.api.shapes.runs import CancelledRuns, RunResultView, RunsPage, RunView
 from assent.api.streams.poll import page_before, page_of
@@ -46,14 +48,24 @@ async def list_runs(
     by: TheActor,
     thread_id: OfThread = None,
     status: RunStatus | None = None,
+    agent: Text = None,
+    owner: Annotated[Text, Query(description="Runs that this person started")] = None,
+    since: Annotated[Moment | None, Query()] = None,
+    until: Annotated[Moment | None, Query()] = None,
     limit: PageLimit = 100,
     cursor: str | None = None,
 ) -> Response:
-    """Runs, of all threads or of one, newest first. `next` is the cursor of the next page, or
-    null."""
-    wanted = None if status is None else (status,)
+    """Runs, of all threads or of one, newest first: those that were submitted at `since` or later,
+    and not behind `until`. `next` is the cursor of the next page, or null."""
     page = await runs.storage.latest_runs(
-        thread_id=thread_id, status=wanted, limit=limit, cursor=cursor
+        thread_id=thread_id,
+        status=None if status is None else (status,),
+        agent=agent,
+        owner=owner,
+        since=since,
+        until=until,
+        limit=limit,
+        cursor=cursor,
     )
     prefix = prefix_of(request)
     return page_response("runs", page, lambda run: run_view(run, runs.agents, prefix))

@@ -7,16 +7,17 @@ from importlib.metadata import version
 from fastapi import Request, Response
 
 from assent.api.access.rules import Thing, may, open_to_all
-from assent.api.answers import answers
+from assent.api.answers import answers, refuses
 from assent.api.context import served
 from assent.api.deps import TheActor, TheRuns
 from assent.api.responses import json_response
 from assent.api.routing import router_of
-from assent.api.shapes.server import Agents, Health
+from assent.api.shapes.server import AgentGraphs, Agents, Health
 from assent.core.access import Right
 from assent.core.clock import time_text
-from assent.core.errors import Unavailable
+from assent.core.errors import NotFound, Unavailable
 from assent.core.json import JsonObject
+from assent.graph.describing import graphs_of
 from assent.graph.json_schemas import schema_of_args
 from assent.graph.kinds import Agent, gated_graph
 from assent.runs.service import Runs
@@ -35,6 +36,19 @@ async def list_agents(request: Request, runs: TheRuns, by: TheActor) -> Response
     for name, agent in runs.agents.items():
         views.append({**_agent_view(name, agent), "description": descriptions.get(name)})
     return json_response({"agents": views})
+
+
+# A name may have a slash.
+@router.get("/agents/{name:path}/graph")
+@may(Right.SELF, Thing.SERVER, langgraph=("assistants", "read"))
+@answers(AgentGraphs)
+@refuses(404)
+async def get_graph(name: str, runs: TheRuns, by: TheActor) -> Response:
+    """The nodes and edges of the agent's graph, and of each of its subgraphs."""
+    agent = runs.agents.get(name)
+    if agent is None:
+        raise NotFound(f"There is no agent '{name}'. There are: {', '.join(runs.agents)}.")
+    return json_response({"agent": name, "graphs": await graphs_of(agent)})
 
 
 @router.get("/health")

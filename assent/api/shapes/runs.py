@@ -15,10 +15,13 @@ from assent.core.run_input import NodeNames
 
 
 class RunView(TypedDict):
-    """A run. `reason` says why it cannot go on here, and `events` is where to follow it."""
+    """A run, which its `owner` started. It goes on from where `paused_run` has paused, or from a
+    state of the past, `checkpoint_id`. `reason` says why it cannot go on here, and `events` is
+    where to follow it."""
 
     run_id: str
     thread_id: str
+    owner: str
     agent: str
     kind: RunKind
     status: RunStatus
@@ -34,6 +37,8 @@ class RunView(TypedDict):
     requested_by: list[str]
     schedule_id: str | None
     next_run: str | None
+    paused_run: str | None
+    checkpoint_id: str | None
     reason: str | None
     budget: JsonObject
     events: str

@@ -61,6 +61,42 @@ class Agents(TypedDict):
     agents: list[AgentView]
 
 
+class NodeView(TypedDict):
+    """A node of a graph. The graph always pauses on the sides of it that `pauses` has; whether its
+    code asks somebody besides cannot be seen. `tools` are those that it calls."""
+
+    id: str
+    kind: Literal["start", "end", "node", "subgraph"]
+    pauses: list[Literal["before", "after"]]
+    tools: list[str]
+
+
+class EdgeView(TypedDict):
+    """An edge. One that is `conditional` is taken as the graph's code says, by the name `label` if
+    it has one."""
+
+    source: str
+    target: str
+    conditional: bool
+    label: str | None
+
+
+class GraphView(TypedDict):
+    """A graph: with an empty `path` that of the agent, else the subgraph that is in the last of
+    these nodes, within the graph of those before it."""
+
+    path: list[str]
+    nodes: list[NodeView]
+    edges: list[EdgeView]
+
+
+class AgentGraphs(TypedDict):
+    """The graphs of an agent, its own first."""
+
+    agent: str
+    graphs: list[GraphView]
+
+
 # ── files ─────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -237,12 +237,28 @@ class SqliteReads(Reads):
         *,
         thread_id: str | None = None,
         status: Collection[RunStatus] | None = None,
+        agent: str | None = None,
+        owner: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
         due_by: datetime | None = None,
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page[Run]:
         where = runs_where(thread_id, status, due_by)
         few = thread_id is not None
+        # A thread, and a person, have fewer runs than an agent.
+        plus = "+" if few or owner or self._sight.reach == "own" else ""
+        where.add(f"{plus}agent = ?", agent)
+        where.add("owner = ?", owner)
+        where.add("created_at >= ?", since)
+        where.add("created_at <= ?", until)
+        if not few:
+            # Without these, one would go through all runs behind the last that fits, or before the
+            # first.
+            # By the plus SQLite finds them in the index of the times, and reads no run for it.
+            where.add("number >= (SELECT min(+number) FROM runs WHERE created_at >= ?)", since)
+            where.add("number <= (SELECT max(+number) FROM runs WHERE created_at <= ?)", until)
         return await self._latest(self._tables.runs, "number", where, limit, cursor, few=few)
 
     # ── timers and schedules ──

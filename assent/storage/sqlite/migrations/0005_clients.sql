@@ -5,6 +5,15 @@ CREATE INDEX threads_by_owner_and_use ON threads (tenant, owner, updated_at, thr
 CREATE INDEX threads_by_tenant_and_use ON threads (tenant, updated_at, thread_id);
 
 
+-- ── runs over all threads ──
+
+-- Each is in the order in which the runs were submitted.
+CREATE INDEX runs_of_agent ON runs (agent);
+CREATE INDEX runs_of_agent_in_tenant ON runs (tenant, agent);
+
+CREATE INDEX runs_by_age ON runs (created_at);
+
+
 -- ── the audit chain ──
 
 CREATE INDEX audit_by_action ON audit (action, number);
