@@ -1,12 +1,37 @@
-import { AlertDialog } from "@base-ui/react/alert-dialog";
-import { Dialog as Base } from "@base-ui/react/dialog";
-import { Menu as BaseMenu } from "@base-ui/react/menu";
-import type { ReactElement, ReactNode } from "react";
-import { messages } from "../messages/en.ts";
-import { Button, IconButton, type Look } from "./Button.tsx";
-import { CrossIcon } from "./icons.tsx";
-import { cx } from "./cx.ts";
-import styles from "./Dialog.module.css";
+/**
+ * Windows and menus over the page. What draws them is a fifth of the page's program, so it is loaded
+ * when the first one is opened.
+ */
+
+import {
+  type ButtonHTMLAttributes,
+  cloneElement,
+  type KeyboardEvent,
+  lazy,
+  type ReactElement,
+  type ReactNode,
+  Suspense,
+  useState,
+} from "react";
+import type { Look } from "./Button.tsx";
+
+const load = () => import("./overlays.tsx");
+
+/** It is there soon in any case: one may be opened while the server is away. */
+const SOON = 3_000;
+setTimeout(() => void load().catch(() => undefined), SOON);
+
+const LoadedDialog = lazy(async () => ({ default: (await load()).Dialog }));
+const LoadedDrawer = lazy(async () => ({ default: (await load()).Drawer }));
+const LoadedConfirm = lazy(async () => ({ default: (await load()).Confirm }));
+const LoadedMenu = lazy(async () => ({ default: (await load()).Menu }));
+
+/** Whether it was open at any time: from then on it is there, so that it can close by itself. */
+function useWasOpen(open: boolean): boolean {
+  const [wasOpen, setWasOpen] = useState(open);
+  if (open && !wasOpen) setWasOpen(true);
+  return wasOpen;
+}
 
 export interface DialogProps {
   open: boolean;
@@ -18,24 +43,29 @@ export interface DialogProps {
 }
 
 /** A window over the page. Escape, its cross, and a click beside it close it. */
-export function Dialog({ open, onOpenChange, title, wide, actions, children }: DialogProps) {
+export function Dialog(props: DialogProps) {
+  if (!useWasOpen(props.open)) return null;
   return (
-    <Base.Root open={open} onOpenChange={(next) => onOpenChange(next)}>
-      <Base.Portal>
-        <Base.Backdrop className={styles.veil} />
-        <Base.Popup className={cx(styles.popup, wide && styles.wide)}>
-          <div className={styles.head}>
-            <Base.Title className={styles.title}>{title}</Base.Title>
-            <Base.Close render={<IconButton label={messages.actions.close}><CrossIcon /></IconButton>} />
-          </div>
-          {/* It scrolls, so the keyboard must be able to reach it. */}
-          <div className={styles.body} tabIndex={0} role="group" aria-label={title}>
-            {children}
-          </div>
-          {actions && <div className={styles.actions}>{actions}</div>}
-        </Base.Popup>
-      </Base.Portal>
-    </Base.Root>
+    <Suspense fallback={null}>
+      <LoadedDialog {...props} />
+    </Suspense>
+  );
+}
+
+export interface DrawerProps {
+  open: boolean;
+  onOpenChange: (open: boolean) => void;
+  title: string;
+  children: ReactNode;
+}
+
+/** A panel that comes from the left over the page, where there is no room beside it. */
+export function Drawer(props: DrawerProps) {
+  if (!useWasOpen(props.open)) return null;
+  return (
+    <Suspense fallback={null}>
+      <LoadedDrawer {...props} />
+    </Suspense>
   );
 }
 
@@ -53,25 +83,12 @@ export interface ConfirmProps {
 }
 
 /** Asks before something that cannot be taken back. A click beside it does not answer. */
-export function Confirm({ open, onOpenChange, title, children, verb, look = "dangerStrong", busy, onConfirm }: ConfirmProps) {
+export function Confirm(props: ConfirmProps) {
+  if (!useWasOpen(props.open)) return null;
   return (
-    <AlertDialog.Root open={open} onOpenChange={(next) => onOpenChange(next)}>
-      <AlertDialog.Portal>
-        <AlertDialog.Backdrop className={styles.veil} />
-        <AlertDialog.Popup className={styles.popup}>
-          <div className={styles.head}>
-            <AlertDialog.Title className={styles.title}>{title}</AlertDialog.Title>
-          </div>
-          {children && <AlertDialog.Description className={styles.body} render={<div />}>{children}</AlertDialog.Description>}
-          <div className={styles.actions}>
-            <AlertDialog.Close render={<Button>{messages.actions.back}</Button>} />
-            <Button look={look} busy={busy} onClick={onConfirm}>
-              {verb}
-            </Button>
-          </div>
-        </AlertDialog.Popup>
-      </AlertDialog.Portal>
-    </AlertDialog.Root>
+    <Suspense fallback={null}>
+      <LoadedConfirm {...props} />
+    </Suspense>
   );
 }
 
@@ -83,28 +100,28 @@ export interface MenuItem {
   onSelect: () => void;
 }
 
-/** A menu behind a button: `trigger` is the button. */
-export function Menu({ trigger, items, label }: { trigger: ReactElement; items: MenuItem[]; label: string }) {
+export interface MenuProps {
+  /** The button behind which the menu is. */
+  trigger: ReactElement<ButtonHTMLAttributes<HTMLButtonElement>>;
+  items: MenuItem[];
+  label: string;
+}
+
+/** A menu behind a button. */
+export function Menu(props: MenuProps) {
+  const [isWanted, setIsWanted] = useState(false);
+  const closed = cloneElement(props.trigger, {
+    "aria-haspopup": "menu",
+    "aria-expanded": false,
+    onClick: () => setIsWanted(true),
+    onKeyDown: (event: KeyboardEvent) => {
+      if (event.key === "ArrowDown" || event.key === "ArrowUp") setIsWanted(true);
+    },
+  });
+  if (!isWanted) return closed;
   return (
-    <BaseMenu.Root modal={false}>
-      <BaseMenu.Trigger render={trigger} />
-      <BaseMenu.Portal>
-        <BaseMenu.Positioner sideOffset={4} align="end">
-          <BaseMenu.Popup className={styles.menu} aria-label={label}>
-            {items.map((item, place) => (
-              <BaseMenu.Item
-                key={place}
-                className={cx(styles.item, item.bad && styles.isBad)}
-                disabled={item.disabled}
-                onClick={item.onSelect}
-              >
-                {item.icon}
-                {item.label}
-              </BaseMenu.Item>
-            ))}
-          </BaseMenu.Popup>
-        </BaseMenu.Positioner>
-      </BaseMenu.Portal>
-    </BaseMenu.Root>
+    <Suspense fallback={closed}>
+      <LoadedMenu {...props} />
+    </Suspense>
   );
 }

@@ -79,6 +79,10 @@ export const CopyIcon = icon(
   "CopyIcon",
   <path d="M6 6h7v7H6zM10 6V3H3v7h3" />,
 );
+export const FileIcon = icon(
+  "FileIcon",
+  <path d="M12.5 7.25 7.6 12.1a2.9 2.9 0 0 1-4.1-4.1l5.1-5.1a1.95 1.95 0 0 1 2.75 2.75l-5 5a.95.95 0 0 1-1.35-1.35l4.4-4.4" />,
+);
 export const DownloadIcon = icon("DownloadIcon", <path d="M8 2.5v7.5M4.75 7 8 10.25 11.25 7M3 13.25h10" />);
 export const SearchIcon = icon(
   "SearchIcon",

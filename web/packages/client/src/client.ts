@@ -74,6 +74,7 @@ export class Assent {
   readonly audit: Audit;
   readonly connections: Connections;
   readonly feeds: Feeds;
+  readonly files: Files;
   readonly grants: Grants;
   readonly keys: Keys;
   readonly notifications: Notifications;
@@ -92,6 +93,7 @@ export class Assent {
     this.audit = new Audit(wire);
     this.connections = new Connections(wire);
     this.feeds = new Feeds(wire);
+    this.files = new Files(wire);
     this.grants = new Grants(wire);
     this.keys = new Keys(wire);
     this.notifications = new Notifications(wire);
@@ -386,16 +388,17 @@ class Threads extends Group {
     return (await this.post<Schemas["CancelledRuns"]>(path, { mode }, options)).runs;
   }
 
-  /** A page of its events: those past `after`, or the last ones `before` a number. */
+  /** A page of its events past `after`, or back from `before`. */
   events(threadId: string, query: EventQuery = {}, options: Options = {}): Promise<EventPage> {
     return this.read(`${pathOf("threads", threadId)}/events`, options, query);
   }
 }
 
-/** Which events of a log: those past `after`, or the last ones `before` a number. */
+/** Which events of a log: those past `after`, or the newest ones below `before`, or of all with
+ * `end`. */
 export interface EventQuery {
   readonly after?: number;
-  readonly before?: number;
+  readonly before?: number | "end";
   readonly types?: readonly EventType[];
   readonly limit?: number;
 }
@@ -520,6 +523,30 @@ function bound(approval: ShownApproval, decision: Decision): object {
   }
   return { ...decision, digest: approval.digest };
 }
+
+/** Files that go with messages. */
+class Files extends Group {
+  /** Upload a file; a message names it by its `file_id`. */
+  upload(
+    bytes: Blob | ArrayBuffer | Uint8Array<ArrayBuffer>,
+    name = "",
+    options: Options = {},
+  ): Promise<Schemas["FileView"]> {
+    const query = { name: name || undefined };
+    // A large one takes its time on a slow line.
+    const waits = UPLOAD_SECONDS * 1000;
+    const { signal } = options;
+    return this.wire.json({ method: "POST", path: "/files", query, bytes, waits, signal });
+  }
+
+  /** Remove a file to which no thread refers. */
+  delete(fileId: string, options: Options = {}): Promise<void> {
+    return this.remove(pathOf("files", fileId), options);
+  }
+}
+
+/** The longest that an upload may take. */
+const UPLOAD_SECONDS = 600;
 
 /** Grants: approvals in advance. */
 class Grants extends Group {
