@@ -70,4 +70,4 @@ export type Query<P extends keyof paths> = paths[P] extends {
 /** What a run takes beside its message; the fields of `POST /agent/runs`. */
 export type RunOptions = Partial<Omit<Schemas["RunRequest"], "message">>;
 /** A message: a text, or blocks of content. */
-export type RunMessage = NonNullable<Schemas["RunRequest"]["message"]>;
+export type RunMessage = string | readonly JsonObject[];
