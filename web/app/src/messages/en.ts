@@ -361,6 +361,8 @@ export const messages = {
         "Its address may be cut off, its conversation may have been erased, or it is not yours to see.",
       toInbox: "To the inbox",
       title: "Approval",
+    },
+  },
   chat: {
     new: "New conversation",
     conversation: "Conversation",
@@ -452,8 +454,6 @@ export const messages = {
     asked: {
       reading: "The question is read",
       unread: "The question could not be read",
-      waits: "A person must decide this.",
-      look: "Look at it and decide",
       changes: "What was changed",
       reason: "The reason",
       answer: "The answer",

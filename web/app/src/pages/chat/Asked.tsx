@@ -1,9 +1,8 @@
 /** What a person is asked in a conversation: a card while it waits, one line once it is decided. */
 
 import type { ApprovalForYou, ApprovalState } from "@assent/client";
-import { useQuery } from "@tanstack/react-query";
+import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
-import { Link } from "wouter";
 import { assent } from "../../assent.ts";
 import { messages } from "../../messages/en.ts";
 import { CheckIcon, ChevronIcon, CrossIcon, InfoIcon } from "../../parts/icons.tsx";
@@ -11,8 +10,9 @@ import { cx } from "../../parts/cx.ts";
 import { Diff } from "../../parts/Diff.tsx";
 import { Json } from "../../parts/Json.tsx";
 import { Marked } from "../../parts/Marked.tsx";
-import { ErrorState, Loading, Notice } from "../../parts/states.tsx";
+import { ErrorState, Loading } from "../../parts/states.tsx";
 import { Time } from "../../parts/Time.tsx";
+import { ApprovalCard } from "../approval/ApprovalCard.tsx";
 import styles from "./Asked.module.css";
 
 const words = messages.chat.asked;
@@ -64,6 +64,7 @@ export function AskedOrDecided({ approval }: { approval: ApprovalState }) {
 
 /** The card, with what the server says now: the events only say that there is a question. */
 export function AskedRow({ approvalId }: { approvalId: string }) {
+  const queries = useQueryClient();
   const asked = useQuery({
     queryKey: ["approvals", approvalId],
     queryFn: () => assent.approvals.get(approvalId),
@@ -75,9 +76,13 @@ export function AskedRow({ approvalId }: { approvalId: string }) {
   const approval = asked.data;
   if (approval.status !== "pending") return <DecidedLine decided={decidedOnServer(approval)} />;
   return (
-    <Notice tone="waiting">
-      {words.waits} <Link href={`/approvals/${encodeURIComponent(approvalId)}`}>{words.look}</Link>
-    </Notice>
+    <div className={styles.card}>
+      <ApprovalCard
+        compact
+        approval={approval}
+        onDecided={() => void queries.invalidateQueries({ queryKey: ["approvals"] })}
+      />
+    </div>
   );
 }
 

@@ -5,7 +5,5 @@ const began = new Intl.DateTimeFormat("en", { day: "numeric", month: "short", ho
 
 /** The title of a conversation; one without has the time at which it began. */
 export function titleOf(thread: Thread): string {
-  const title = thread.metadata["title"];
-  if (typeof title === "string" && title !== "") return title;
-  return messages.chat.threads.untitled(began.format(new Date(thread.created_at)));
+  return thread.title || messages.chat.threads.untitled(began.format(new Date(thread.created_at)));
 }
