@@ -374,7 +374,7 @@ export const messages = {
       create: "New conversation",
       search: "Search titles",
       none: "Conversations are listed here, the latest first.",
-      notFound: "None of the titles that are listed has these words.",
+      notFound: "No title has these words.",
       searchMore: "Search older ones",
       statuses: {
         yours: "Waits for you",

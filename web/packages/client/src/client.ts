@@ -327,7 +327,7 @@ class Threads extends Group {
 
   /** Give it another title. */
   rename(threadId: string, title: string, options: Options = {}): Promise<Thread> {
-    return this.change(threadId, { title }, options);
+    return this.patch(pathOf("threads", threadId), { title }, options);
   }
 
   /** Remove all of the thread but its audit rows. */

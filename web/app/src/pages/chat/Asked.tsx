@@ -2,7 +2,7 @@
 
 import type { ApprovalForYou, ApprovalState } from "@assent/client";
 import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { useState } from "react";
+import { createContext, useContext, useLayoutEffect, useState } from "react";
 import { assent } from "../../assent.ts";
 import { messages } from "../../messages/en.ts";
 import { CheckIcon, ChevronIcon, CrossIcon, InfoIcon } from "../../parts/icons.tsx";
@@ -56,6 +56,9 @@ function decidedOnServer(approval: ApprovalForYou): Decided {
   };
 }
 
+/** Told when the card of a question is drawn. */
+export const CardShown = createContext<(approvalId: string) => void>(() => undefined);
+
 /** The card of a question that waits, or what became of it. */
 export function AskedOrDecided({ approval }: { approval: ApprovalState }) {
   if (approval.status === "pending") return <AskedRow approvalId={approval.approval_id} />;
@@ -69,6 +72,11 @@ export function AskedRow({ approvalId }: { approvalId: string }) {
     queryKey: ["approvals", approvalId],
     queryFn: () => assent.approvals.get(approvalId),
   });
+  const onShown = useContext(CardShown);
+  const waits = asked.data?.status === "pending";
+  useLayoutEffect(() => {
+    if (waits) onShown(approvalId);
+  }, [waits, onShown, approvalId]);
   if (asked.data === undefined) {
     if (asked.isPending) return <Loading lines={3} label={words.reading} />;
     return <ErrorState error={asked.error} title={words.unread} retry={() => void asked.refetch()} />;
@@ -79,6 +87,7 @@ export function AskedRow({ approvalId }: { approvalId: string }) {
     <div className={styles.card}>
       <ApprovalCard
         compact
+        level={3}
         approval={approval}
         onDecided={() => void queries.invalidateQueries({ queryKey: ["approvals"] })}
       />

@@ -1,6 +1,6 @@
 import type { Thread } from "@assent/client";
-import { useInfiniteQuery, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
-import { useDeferredValue, useState } from "react";
+import { keepPreviousData, useInfiniteQuery, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import { useEffect, useState } from "react";
 import { Link, useLocation } from "wouter";
 import { assent } from "../../assent.ts";
 import { messages } from "../../messages/en.ts";
@@ -31,6 +31,18 @@ function useWaitingThreads(): ReadonlySet<string> {
   return new Set(data?.items.map((each) => each.thread_id));
 }
 
+/** The words, once nobody has changed them for a moment. */
+function useSettled(words: string): string {
+  const [settled, setSettled] = useState(words);
+  useEffect(() => {
+    const timer = setTimeout(() => setSettled(words), SETTLES);
+    return () => clearTimeout(timer);
+  }, [words]);
+  return settled;
+}
+
+const SETTLES = 200;
+
 export interface ThreadsProps {
   /** The conversation that is shown. */
   present: string | undefined;
@@ -41,17 +53,18 @@ export interface ThreadsProps {
 /** The conversations, newest first, and the way to a new one. */
 export function Threads({ present, onChosen }: ThreadsProps) {
   const [wanted, setWanted] = useState("");
-  const search = useDeferredValue(wanted.trim().toLowerCase());
+  const search = useSettled(wanted.trim());
   const waiting = useWaitingThreads();
   const found = useInfiniteQuery({
-    queryKey: ["threads", "list"],
-    queryFn: ({ pageParam }) => assent.threads.list({ limit: ON_A_PAGE, cursor: pageParam }),
+    queryKey: ["threads", "list", search],
+    queryFn: ({ pageParam }) =>
+      assent.threads.list({ limit: ON_A_PAGE, cursor: pageParam, ...(search === "" ? {} : { q: search }) }),
+    placeholderData: keepPreviousData,
     initialPageParam: undefined as string | undefined,
     getNextPageParam: (page) => page.next ?? undefined,
     refetchInterval: LOOKS_AGAIN,
   });
-  const all = found.data?.pages.flatMap((page) => page.items) ?? [];
-  const threads = search === "" ? all : all.filter((each) => titleOf(each).toLowerCase().includes(search));
+  const threads = found.data?.pages.flatMap((page) => page.items) ?? [];
 
   return (
     <nav className={styles.threads} aria-label={words.label}>
@@ -78,8 +91,9 @@ export function Threads({ present, onChosen }: ThreadsProps) {
           {messages.states.stale} {sentenceOf(found.error)}
         </Notice>
       )}
-      {found.isSuccess && all.length === 0 && <p className={styles.none}>{words.none}</p>}
-      {all.length > 0 && threads.length === 0 && <p className={styles.none}>{words.notFound}</p>}
+      {found.isSuccess && threads.length === 0 && !found.hasNextPage && (
+        <p className={styles.none}>{search === "" ? words.none : words.notFound}</p>
+      )}
       <ul className={styles.list}>
         {threads.map((thread) => (
           <ThreadLine

@@ -1,4 +1,4 @@
-import type { View } from "@assent/client";
+import type { ApprovalState, View } from "@assent/client";
 import { defaultRangeExtractor, type Range, useVirtualizer } from "@tanstack/react-virtual";
 import { memo, useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "react";
 import { messages } from "../../messages/en.ts";
@@ -6,7 +6,7 @@ import { Button } from "../../parts/Button.tsx";
 import { ChevronDownIcon } from "../../parts/icons.tsx";
 import { Notice } from "../../parts/states.tsx";
 import { MessageRow } from "./MessageRow.tsx";
-import { AskedRow } from "./Asked.tsx";
+import { AskedRow, CardShown } from "./Asked.tsx";
 import { FailureRow, TurnRow, WorkingRow } from "./quiet.tsx";
 import { type Row, rowsOf } from "./rows.ts";
 import styles from "./Transcript.module.css";
@@ -34,15 +34,18 @@ function guessed(row: Row): number {
   return 64;
 }
 
-/** Whether the row has a question that waits: it stays in the page, since something may be written in it. */
-function isAsking(row: Row): boolean {
-  if (row.kind === "asked") return true;
-  if (row.kind !== "message") return false;
+/** The ids of the questions that wait in the row. */
+function askedIn(row: Row): string[] {
+  if (row.kind === "asked") return [row.approvalId];
+  if (row.kind !== "message") return [];
   const { message } = row;
-  if (message.role === "approval") return message.approval.status === "pending";
-  if (message.role === "tool") return message.call.approval?.status === "pending";
-  if (message.role !== "agent") return false;
-  return message.parts.some((part) => part.type === "call" && part.approval?.status === "pending");
+  const asked: (ApprovalState | null)[] = [];
+  if (message.role === "approval") asked.push(message.approval);
+  if (message.role === "tool") asked.push(message.call.approval);
+  if (message.role === "agent") {
+    for (const part of message.parts) if (part.type === "call") asked.push(part.approval);
+  }
+  return asked.flatMap((each) => (each?.status === "pending" ? [each.approval_id] : []));
 }
 
 /** So close to the end, in pixels, one reads what comes. */
@@ -54,8 +57,9 @@ const NEAR_BEGINNING = 200;
 export function Transcript({ view, waiting, hasOlder, isReadingOlder, readOlder }: TranscriptProps) {
   const scroller = useRef<HTMLDivElement>(null);
   const rows = useMemo(() => rowsOf(view, { hasOlder, waiting }), [view, hasOlder, waiting]);
+  // A row in which a question waits stays in the page, since something may be written in it.
   const asking = useMemo(
-    () => rows.flatMap((row, place) => (isAsking(row) ? [place] : [])),
+    () => rows.flatMap((row, place) => (askedIn(row).length > 0 ? [place] : [])),
     [rows],
   );
   const rangeExtractor = useCallback(
@@ -70,6 +74,7 @@ export function Transcript({ view, waiting, hasOlder, isReadingOlder, readOlder 
     if (row === undefined) throw new RangeError(`There is no row ${place} in this conversation.`);
     return row;
   };
+  const [isAway, setIsAway] = useState(false);
   const virtual = useVirtualizer({
     count: rows.length,
     getScrollElement: () => scroller.current,
@@ -82,7 +87,7 @@ export function Transcript({ view, waiting, hasOlder, isReadingOlder, readOlder 
     scrollEndThreshold: NEAR_END,
     paddingStart: 16,
     paddingEnd: 24,
-    useFlushSync: false,
+    onChange: (instance) => setIsAway(!instance.isAtEnd(NEAR_END)),
   });
 
   // It opens at its end.
@@ -91,18 +96,40 @@ export function Transcript({ view, waiting, hasOlder, isReadingOlder, readOlder 
     if (hasRows) virtual.scrollToEnd();
   }, [hasRows, virtual]);
 
-  const [isAway, setIsAway] = useState(false);
   const [seen, setSeen] = useState(0);
   const onScroll = () => {
-    const away = !virtual.isAtEnd(NEAR_END);
-    setIsAway(away);
-    if (!away) setSeen(view.seq);
     const top = scroller.current?.scrollTop ?? 0;
     if (hasOlder && !isReadingOlder && top < NEAR_BEGINNING) readOlder();
   };
   useEffect(() => {
     if (!isAway) setSeen(view.seq);
   }, [isAway, view.seq]);
+
+  // A question that is higher than the window is read from its beginning: its foot, where it is
+  // decided, stays in sight.
+  const shown = useRef(new Set<string>());
+  const latest = useRef(rows);
+  const follows = useRef(true);
+  useLayoutEffect(() => {
+    latest.current = rows;
+    follows.current = !isAway;
+  });
+  const onCardShown = useCallback(
+    (approvalId: string) => {
+      const isNew = !shown.current.has(approvalId);
+      shown.current.add(approvalId);
+      if (!isNew || !follows.current) return;
+      requestAnimationFrame(() => {
+        const place = latest.current.findIndex((row) => askedIn(row).includes(approvalId));
+        const row = scroller.current?.querySelector<HTMLElement>(`[data-index="${place}"]`);
+        const height = scroller.current?.clientHeight ?? 0;
+        if (row && row.offsetHeight > height) virtual.scrollToIndex(place, { align: "start" });
+      });
+    },
+    [virtual],
+  );
+  const { range } = virtual;
+  const isAsked = asking.some((place) => range && place >= range.startIndex && place <= range.endIndex);
 
   const toEnd = () => {
     virtual.scrollToEnd();
@@ -121,23 +148,26 @@ export function Transcript({ view, waiting, hasOlder, isReadingOlder, readOlder 
         tabIndex={0}
         onScroll={onScroll}
       >
-        <div className={styles.rows} style={{ height: virtual.getTotalSize() }}>
-          {virtual.getVirtualItems().map((item) => (
-            <div
-              key={item.key}
-              ref={virtual.measureElement}
-              data-index={item.index}
-              className={styles.row}
-              style={{ transform: `translateY(${item.start}px)` }}
-            >
-              <div className={styles.column}>
-                <RowView row={rowAt(item.index)} isReadingOlder={isReadingOlder} readOlder={readOlder} />
+        <CardShown.Provider value={onCardShown}>
+          <div className={styles.rows} style={{ height: virtual.getTotalSize() }}>
+            {virtual.getVirtualItems().map((item) => (
+              <div
+                key={item.key}
+                ref={virtual.measureElement}
+                data-index={item.index}
+                className={styles.row}
+                // Not moved by a transform: what sticks within it knows nothing of one.
+                style={{ top: item.start }}
+              >
+                <div className={styles.column}>
+                  <RowView row={rowAt(item.index)} isReadingOlder={isReadingOlder} readOlder={readOlder} />
+                </div>
               </div>
-            </div>
-          ))}
-        </div>
+            ))}
+          </div>
+        </CardShown.Provider>
       </div>
-      {isAway && (
+      {isAway && !isAsked && (
         <Button className={styles.pill} onClick={toEnd}>
           <ChevronDownIcon />
           {view.seq > seen ? words.newMessages : words.toEnd}
