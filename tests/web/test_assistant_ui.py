@@ -1,0 +1,164 @@
+"""The example of `@assent/assistant-ui`, clicked in a browser under the policy of our own page."""
+
+from __future__ import annotations
+
+import mimetypes
+import subprocess
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.async_api import Locator, Page, Route, expect
+
+from tests.support.command import REPOSITORY
+from tests.support.node import node
+from tests.support.pages import check_access
+from tests.support.server import Api, Server
+from tests.web.conftest import Browse
+
+AGENTS = ("agent", "asking")
+WEB = REPOSITORY / "web"
+EXAMPLE = WEB / "packages" / "assistant-ui" / "examples" / "chat"
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'"
+)
+
+Open = Callable[..., Awaitable[Page]]
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example as Vite builds it."""
+    made = tmp_path_factory.mktemp("example")
+    vite = [node(), "node_modules/vite/bin/vite.js", "build", EXAMPLE, "--outDir", str(made)]
+    options = ["--logLevel", "error", "--emptyOutDir"]
+    subprocess.run([*vite, *options], cwd=WEB, check=True, capture_output=True)
+    return made
+
+
+@pytest.fixture
+def opened(browse: Browse, server: Server, example: Path) -> Open:
+    """Opens the example, which stands beside the server's API: `await opened("?agent=agent")`."""
+
+    async def serve(route: Route) -> None:
+        name = urlsplit(route.request.url).path.removeprefix("/example/") or "index.html"
+        file = example / name
+        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        headers = {"content-security-policy": POLICY, "content-type": kind}
+        await route.fulfill(body=file.read_bytes(), headers=headers)
+
+    async def opened(query: str = "") -> Page:
+        page = await browse(server)
+        await page.route("**/example/**", serve)
+        await page.goto(f"/example/{query}")
+        return page
+
+    return opened
+
+
+async def say(page: Page, words: str) -> None:
+    await page.get_by_label("Message").fill(words)
+    await page.get_by_role("button", name="Send").click()
+
+
+def card(page: Page, tool: str) -> Locator:
+    """The card of the last call of the tool."""
+    return page.locator(f'.assent-call[data-tool="{tool}"]').last
+
+
+async def test_a_call_is_approved(opened: Open, server: Server) -> None:
+    page = await opened("?agent=agent")
+    await say(page, "pay 5")
+    asked = card(page, "pay")
+    await expect(asked).to_have_attribute("data-status", "waiting")
+    await expect(asked.get_by_label("Arguments")).to_contain_text('"amount": 5')
+    await asked.get_by_role("button", name="Approve").click()
+    await expect(asked).to_have_attribute("data-status", "done")
+    await expect(page.get_by_role("log")).to_contain_text("Results: paid 5")
+    assert server.traces() == ["pay 5"]
+
+
+async def test_a_call_is_edited_by_keyboard_and_stays_a_number(
+    opened: Open, server: Server
+) -> None:
+    page = await opened("?agent=agent")
+    await say(page, "pay 5")
+    asked = card(page, "pay")
+    await asked.get_by_role("button", name="Edit").press("Enter")
+    field = asked.get_by_label("Arguments, as JSON")
+    await expect(field).to_be_focused()
+    await field.fill("{")
+    await asked.get_by_role("button", name="Approve with these arguments").press("Enter")
+    await expect(asked.get_by_role("alert")).to_have_text("Write a JSON object.")
+    await field.fill('{"amount": "much"}')
+    await asked.get_by_role("button", name="Approve with these arguments").press("Enter")
+    await expect(asked.get_by_role("alert").last).to_contain_text("amount")
+    await field.fill('{"amount": 7}')
+    await asked.get_by_role("button", name="Approve with these arguments").press("Enter")
+    await expect(page.get_by_role("log")).to_contain_text("paid 7")
+    assert server.traces() == ["pay 7"]
+
+
+async def test_a_call_is_rejected_with_a_reason(opened: Open, server: Server) -> None:
+    page = await opened("?agent=agent")
+    await say(page, "pay 5")
+    asked = card(page, "pay")
+    await asked.get_by_role("button", name="Reject").click()
+    await asked.get_by_label("Reason").fill("Too much.")
+    await asked.get_by_role("button", name="Reject").click()
+    await expect(asked).to_have_attribute("data-status", "denied")
+    await expect(asked.get_by_role("status")).to_contain_text("rejected by local: Too much.")
+    assert server.traces() == []
+
+
+async def test_a_reload_shows_what_is_asked_and_what_was_said(opened: Open) -> None:
+    page = await opened("?agent=agent")
+    await say(page, "look 3; pay 5")
+    await expect(card(page, "pay")).to_have_attribute("data-status", "waiting")
+    await page.reload()
+    await expect(card(page, "look")).to_have_attribute("data-status", "done")
+    await expect(page.get_by_role("log")).to_contain_text("look 3; pay 5")
+    await card(page, "pay").get_by_role("button", name="Approve").click()
+    await expect(page.get_by_role("log")).to_contain_text("paid 5")
+
+
+async def test_questions_are_answered(opened: Open, server: Server) -> None:
+    page = await opened("?agent=asking")
+    await say(page, "Which?; How many?")
+    questions = page.locator(".assent-question")
+    await expect(questions).to_have_count(2)
+    for number in (0, 1):
+        asked = questions.first
+        await asked.get_by_role("button", name="Answer").click()
+        await asked.get_by_label("Answer").fill(f"answer {number}")
+        await asked.get_by_role("button", name="Answer").click()
+        await expect(questions).to_have_count(1 - number)
+    await expect(page.get_by_role("log")).to_contain_text("Answers: ['answer 1']")
+
+
+async def test_who_is_slower_reads_who_was_faster(opened: Open, api: Api, server: Server) -> None:
+    page = await opened("?agent=agent")
+    await say(page, "pay 5")
+    asked = card(page, "pay")
+    await expect(asked.get_by_role("button", name="Approve")).to_be_enabled()
+
+    # The page hears nothing of it before the click: its own decision arrives second.
+    async def late(route: Route) -> None:
+        approval = (await api.get("/approvals", status="pending"))["approvals"][0]
+        await api.decided(approval["thread_id"], type="reject")
+        await route.continue_()
+
+    await page.route("**/decide", late)
+    await asked.get_by_role("button", name="Approve").click()
+    await expect(asked.get_by_role("status")).to_contain_text("rejected by local")
+    assert server.traces() == []
+
+
+async def test_nothing_is_wrong_for_those_who_hear_the_page(opened: Open) -> None:
+    page = await opened("?agent=agent")
+    await say(page, "pay 5")
+    await expect(card(page, "pay").get_by_role("button", name="Approve")).to_be_enabled()
+    await check_access(page)
