@@ -27,7 +27,7 @@ FUZZ_SECONDS ?= 120
 # Whether a server starts and serves is asked of the lowest versions too.
 SERVED := tests/acceptance/test_demo.py tests/acceptance/test_files.py tests/config/test_logging.py
 
-.PHONY: help serve page test test-fast test-web browser node clients crash openapi contract check bench lock wheels clean
+.PHONY: help serve page test test-fast test-web browser node clients crash openapi contract check bench lock dist clean
 
 help:  ## What there is to run
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -160,9 +160,11 @@ lock: $(VENV)/ready  ## Pin the requirements anew; make lock LOCK=--upgrade for 
 	$(PIN) --group node --output-file requirements/node.txt $(LOCK)
 	$(PIN) --group web --constraint requirements/dev.txt --output-file requirements/web.txt $(LOCK)
 
-wheels: $(VENV)/ready  ## Build assent, and its client alone, into dist/
-	$(BIN)/hatchling build -t wheel -d dist
-	cd packages/client && $(abspath $(BIN))/hatchling build -t wheel -d ../../dist
+dist: $(VENV)/ready page  ## Build all that is published, into dist/: wheels, sdists, and the packages for npm
+	rm -rf dist
+	$(BIN)/hatchling build -t sdist -t wheel -d dist
+	cd packages/client && $(abspath $(BIN))/hatchling build -t sdist -t wheel -d ../../dist
+	@$(BIN)/python web/build.py pack dist
 
 clean:  ## Remove the environment
 	rm -rf .venv .venv-lowest

