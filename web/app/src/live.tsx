@@ -4,6 +4,7 @@ import { Problem } from "@assent/client";
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { createContext, type ReactNode, useContext, useEffect, useState } from "react";
 import { assent } from "./assent.ts";
+import { useSignIns } from "./layout/SessionGate.tsx";
 
 /** Whether what the server tells arrives: `lost` after it did not for a moment. */
 export type Link = "open" | "lost";
@@ -30,6 +31,7 @@ export function useWaiting(): number {
 export function LiveApprovals({ children }: { children: ReactNode }) {
   const queries = useQueryClient();
   const [link, setLink] = useState<Link>("open");
+  const signIns = useSignIns();
   useEffect(() => {
     const stop = new AbortController();
     const follow = async () => {
@@ -46,6 +48,6 @@ export function LiveApprovals({ children }: { children: ReactNode }) {
       if (!(error instanceof Problem) && !stop.signal.aborted) setLink("lost");
     });
     return () => stop.abort();
-  }, [queries]);
+  }, [queries, signIns]);
   return <LinkState.Provider value={link}>{children}</LinkState.Provider>;
 }

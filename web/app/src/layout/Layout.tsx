@@ -1,6 +1,5 @@
-import type { ComponentType, ReactNode, SVGProps } from "react";
+import { type ComponentType, lazy, type ReactNode, type SVGProps, Suspense, useState } from "react";
 import { Link, useLocation } from "wouter";
-import { assent } from "../assent.ts";
 import { useLink, useWaiting } from "../live.tsx";
 import { messages } from "../messages/en.ts";
 import { IconButton } from "../parts/Button.tsx";
@@ -15,6 +14,7 @@ import {
   KeyIcon,
   MoonIcon,
   MoreIcon,
+  PersonIcon,
   OfflineIcon,
   RunsIcon,
   ShieldIcon,
@@ -23,6 +23,8 @@ import {
 import { chooseTheme, type Theme, useTheme } from "../theme.ts";
 import styles from "./Layout.module.css";
 import { type Me, useMe } from "./SessionGate.tsx";
+
+const AccountDialog = lazy(() => import("../pages/account/AccountDialog.tsx"));
 
 interface Place {
   to: string;
@@ -43,7 +45,7 @@ const SECOND: Place[] = [
   { to: "/schedules", word: words.schedules, Icon: ClockIcon },
   { to: "/grants", word: words.grants, Icon: KeyIcon },
   { to: "/audit", word: words.audit, Icon: ShieldIcon, right: "audit" },
-  { to: "/notifications", word: words.notifications, Icon: BellIcon, right: "audit" },
+  { to: "/notifications", word: words.notifications, Icon: BellIcon, right: "watch" },
 ];
 
 const THEMES: Theme[] = ["system", "light", "dark"];
@@ -94,20 +96,14 @@ function useThemeItems(): MenuItem[] {
   }));
 }
 
-function useAccountItems(): MenuItem[] {
-  const me = useMe();
+function useAccountItems(onAccount: () => void): MenuItem[] {
   const themes = useThemeItems();
-  if (me.authentication === "local") return themes;
-  const leave = async () => {
-    await assent.signOut();
-    location.reload();
-  };
-  return [...themes, { label: messages.actions.signOut, onSelect: () => void leave() }];
+  return [{ label: words.accountDialog, icon: <PersonIcon />, onSelect: onAccount }, ...themes];
 }
 
-function Account() {
+function Account({ onAccount }: { onAccount: () => void }) {
   const me = useMe();
-  const items = useAccountItems();
+  const items = useAccountItems(onAccount);
   return (
     <div className={styles.account}>
       <span className={styles.who} title={me.name}>
@@ -137,10 +133,10 @@ function Offline() {
   );
 }
 
-function PhoneTabs() {
+function PhoneTabs({ onAccount }: { onAccount: () => void }) {
   const isHere = useIsHere();
   const others = usePlaces(SECOND);
-  const account = useAccountItems();
+  const account = useAccountItems(onAccount);
   const [, go] = useLocation();
   const items: MenuItem[] = others.map(({ to, word, Icon }) => ({
     label: word,
@@ -171,6 +167,8 @@ export function Layout({ children }: { children: ReactNode }) {
   const isHere = useIsHere();
   const first = usePlaces(FIRST);
   const second = usePlaces(SECOND);
+  const [account, setAccount] = useState<"never" | "closed" | "open">("never");
+  const showAccount = () => setAccount("open");
   return (
     <div className={styles.frame}>
       <a className={styles.skip} href="#main">
@@ -192,13 +190,18 @@ export function Layout({ children }: { children: ReactNode }) {
             <PlaceLink key={place.to} place={place} here={isHere(place.to)} />
           ))}
         </div>
-        <Account />
+        <Account onAccount={showAccount} />
       </nav>
       <main className={styles.main} id="main" tabIndex={-1}>
         <Offline />
         <div className={styles.scroll}>{children}</div>
       </main>
-      <PhoneTabs />
+      <PhoneTabs onAccount={showAccount} />
+      {account !== "never" && (
+        <Suspense>
+          <AccountDialog open={account === "open"} onOpenChange={(open) => setAccount(open ? "open" : "closed")} />
+        </Suspense>
+      )}
     </div>
   );
 }

@@ -6,18 +6,29 @@ import { messages } from "../messages/en.ts";
 import { Dialog } from "../parts/Dialog.tsx";
 import { ErrorState, Loading } from "../parts/states.tsx";
 
+import styles from "./SessionGate.module.css";
+
 const SignIn = lazy(() => import("../pages/sign-in/SignIn.tsx"));
 
 /** Who is here, as `GET /me` says. */
 export type Me = Awaited<ReturnType<typeof assent.me>>;
 
 const Here = createContext<Me | null>(null);
+const SignIns = createContext(0);
 
 /** Who is here. Only within the gate. */
 export function useMe(): Me {
   const me = useContext(Here);
   if (me === null) throw new Error("useMe() was called outside of the gate that knows who is here.");
   return me;
+}
+
+/**
+ * How often somebody has signed in over the page. What the server ends with a session, such as a
+ * stream, is begun anew when it changes.
+ */
+export function useSignIns(): number {
+  return useContext(SignIns);
 }
 
 const isUnknown = (error: unknown) => error instanceof Problem && error.status === 401;
@@ -29,13 +40,17 @@ const isUnknown = (error: unknown) => error instanceof Problem && error.status =
 export function SessionGate({ children }: { children: ReactNode }) {
   const queries = useQueryClient();
   const [isOver, setIsOver] = useState(false);
+  const [signIns, setSignIns] = useState(0);
   const me = useQuery({ queryKey: ["me"], queryFn: () => assent.me(), staleTime: Infinity });
   const isHere = me.data !== undefined;
 
   useEffect(() => onSignedOut(() => setIsOver(true)), []);
 
-  const onSignedIn = () => {
+  const onSignedIn = (name: string) => {
+    // What stands there, and what was written, is another person's.
+    if (me.data !== undefined && me.data.name !== name) return location.reload();
     setIsOver(false);
+    setSignIns((before) => before + 1);
     void queries.invalidateQueries();
   };
 
@@ -50,12 +65,14 @@ export function SessionGate({ children }: { children: ReactNode }) {
   }
   return (
     <Here.Provider value={me.data}>
-      {children}
+      <SignIns.Provider value={signIns}>{children}</SignIns.Provider>
       <Dialog open={isOver} onOpenChange={setIsOver} title={messages.session.over}>
-        <p>{messages.session.overHint}</p>
-        <Suspense fallback={<Loading lines={2} />}>
-          <SignIn inDialog onSignedIn={onSignedIn} />
-        </Suspense>
+        <div className={styles.over}>
+          <p>{messages.session.overHint}</p>
+          <Suspense fallback={<Loading lines={2} />}>
+            <SignIn inDialog onSignedIn={onSignedIn} />
+          </Suspense>
+        </div>
       </Dialog>
     </Here.Provider>
   );

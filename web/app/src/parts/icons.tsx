@@ -68,6 +68,13 @@ export const BellIcon = icon(
   "BellIcon",
   <path d="M4 11V7a4 4 0 0 1 8 0v4l1 1H3zM6.75 13.75h2.5" />,
 );
+export const LockIcon = icon(
+  "LockIcon",
+  <>
+    <rect x="3.5" y="7.25" width="9" height="6.25" rx="1.25" />
+    <path d="M5.5 7.25V5.5a2.5 2.5 0 0 1 5 0v1.75" />
+  </>,
+);
 export const CheckIcon = icon("CheckIcon", <path d="m3 8.5 3.25 3.25L13 4.75" />);
 export const CrossIcon = icon("CrossIcon", <path d="m4 4 8 8M12 4l-8 8" />);
 export const PlusIcon = icon("PlusIcon", <path d="M8 3v10M3 8h10" />);

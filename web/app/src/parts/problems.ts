@@ -1,5 +1,6 @@
 /** Sentences for what went wrong, from what a request or a stream threw. */
 
+import { Unreachable } from "@assent/client";
 import { messages } from "../messages/en.ts";
 
 interface Said {
@@ -13,7 +14,7 @@ interface Said {
  * says that the server cannot be reached.
  */
 export function sentenceOf(error: unknown): string {
-  if (error instanceof TypeError) return messages.states.unreachable;
+  if (error instanceof TypeError || error instanceof Unreachable) return messages.states.unreachable;
   if (typeof error === "object" && error !== null) {
     const { detail, title, message }: Said = error;
     for (const text of [detail, title, message]) {

@@ -107,6 +107,13 @@ export class Assent {
     return this.#wire.json({ method: "GET", path: "/me", ...options });
   }
 
+  /** The names of the identity providers at which people sign in: `/session/login?issuer=` leads
+   * to each. */
+  async issuers(options: Options = {}): Promise<readonly string[]> {
+    const call: Call = { method: "GET", path: "/session/issuers", ...options };
+    return (await this.#wire.json<Schemas["IssuersView"]>(call)).issuers;
+  }
+
   /** Exchange a key for the cookie of a session, and return who that is. */
   signIn(key: string, options: Options = {}): Promise<Schemas["SignedInView"]> {
     return this.#wire.json({ method: "POST", path: "/session", body: { key }, ...options });
