@@ -25,7 +25,14 @@ def run(name: str, server: Server, **environment: str) -> None:
     """Run the tests of a file in Node, which reads TypeScript."""
     given = {"SERVER": server.url, "LEDGER": str(server.ledger), **environment}
     done = subprocess.run(
-        [node(), "--test", "--test-timeout=30000", "--test-reporter=spec", str(TESTS / name)],
+        [
+            node(),
+            "--conditions=assent-source",
+            "--test",
+            "--test-timeout=30000",
+            "--test-reporter=spec",
+            str(TESTS / name),
+        ],
         cwd=WEB,
         env={**os.environ, **given},
         check=False,
@@ -69,3 +76,9 @@ def test_people(tmp_path: Path) -> None:
     keys = {"ASSENT_API_KEYS": keys_of("ann", "bob")}
     with serving(tmp_path, scripted_agents(tmp_path, "agent"), **keys) as server:
         run("signed-in.ts", server, ANN=secret_of("ann"), BOB=secret_of("bob"))
+
+
+def test_examples(tmp_path: Path) -> None:
+    keys = {"ASSENT_API_KEYS": keys_of("ann")}
+    with serving(tmp_path, scripted_agents(tmp_path, "agent"), **keys) as server:
+        run("examples.ts", server, ANN=secret_of("ann"))

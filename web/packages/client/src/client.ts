@@ -227,9 +227,9 @@ class Agents extends Group {
     return (await this.read<Schemas["Agents"]>("/agents", options)).agents;
   }
 
-  /** The graph of an agent: its nodes and edges. */
-  graph(agent: string, options: Options = {}): Promise<Schemas["DrawingView"]> {
-    return this.read(`${pathOf("assistants", agent)}/graph`, options, { xray: true });
+  /** The graph of an agent, and its subgraphs: their nodes and edges. */
+  graph(agent: string, options: Options = {}): Promise<Schemas["AgentGraphs"]> {
+    return this.read(`${pathOf("agents", agent)}/graph`, options);
   }
 }
 
