@@ -22,7 +22,7 @@ REQUEST_HEADERS = (
 
 RESPONSE_HEADERS = (
     *("Location", "Content-Location", "X-Thread-Id", "X-Run-Id", "Retry-After"),
-    *("X-Pagination-Next", "X-Pagination-Total", "X-Heartbeat"),
+    *("X-Pagination-Next", "X-Pagination-Total", "X-Heartbeat", "Date"),
 )
 
 PREFLIGHT_SECONDS = 600

@@ -29,6 +29,10 @@ _APPROVAL_FIELDS = (
     *("edit", "votes", "delegations", "comments", "policy_digest"),
     *("decision", "decided_by", "decided_at"),
 )
+_QUESTION_FIELDS = (
+    *("node", "tool_call_id", "kind", "tool", "args", "digest", "allowed"),
+    *("risk", "roles", "names"),
+)
 _GRANT_FIELDS = (
     *("grant_id", "agent", "tool", "bounds", "thread_id", "user", "given_by", "given_at"),
     *("until", "uses", "used", "revoked_by", "revoked_at"),
@@ -70,6 +74,17 @@ def approval_view(approval: Approval, people: People) -> JsonObject:
         "four_eyes": approval.policy.needs_another,
         "warnings": [*([note] if note else []), *warnings(shown, "approval")],
         "shortage": shortage.sentence if shortage else None,
+    }
+
+
+def question_view(approval: Approval) -> JsonObject:
+    """What would be asked, as far as it is known before anybody is."""
+    shown = {"tool": approval.tool, "args": approval.args}
+    return {
+        **pick(approval, _QUESTION_FIELDS),
+        "quorum": approval.policy.quorum,
+        "four_eyes": approval.policy.needs_another,
+        "warnings": warnings(shown, "approval"),
     }
 
 

@@ -29,7 +29,8 @@ from enum import StrEnum
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import CheckpointTuple
+from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START
 from langgraph.types import StateSnapshot
 
@@ -91,6 +92,45 @@ async def fork(
     Raises `NotFound` if the thread has no such checkpoint, and `InvalidRequest` if the target has
     one, or if the agent is a workflow; then nothing was changed.
     """
+    saved, then = await _found(agent, config, checkpoint_id)
+    saver = saver_of(agent)
+    if target is not None and await saver.aget_tuple(at_checkpoint(target)) is not None:
+        thread_id = target["configurable"]["thread_id"]
+        raise InvalidRequest(
+            f"The thread '{thread_id}' has a history already. Fork to a new thread."
+        )
+    return await _branch(agent, saved, then, without_run(target or config), agent)
+
+
+async def would_be(
+    agent: Agent, config: RunnableConfig, checkpoint_id: str
+) -> tuple[Standing, StateSnapshot]:
+    """The next thing that a fork from the checkpoint could do, and the state in which it would be.
+    It is made in memory, and nothing is stored. Raises what `fork` does."""
+    saved, then = await _found(agent, config, checkpoint_id)
+    apart = agent.copy(update={"checkpointer": _InMemory(saver_of(agent))})
+    # As onto a new thread, all of the state is copied.
+    onto: RunnableConfig = {"configurable": {"thread_id": "in memory"}}
+    forked = await _branch(agent, saved, then, onto, apart)
+    return forked.standing, await apart.aget_state(at_checkpoint(onto), subgraphs=True)
+
+
+class _InMemory(InMemorySaver):
+    """A checkpointer for a moment. Versions of channels go on as in the one that they come from."""
+
+    def __init__(self, origin: BaseCheckpointSaver[Any]) -> None:
+        super().__init__(serde=origin.serde)
+        self._origin = origin
+
+    def get_next_version(self, current: Any, channel: None) -> Any:
+        return self._origin.get_next_version(current, channel)
+
+
+async def _found(
+    agent: Agent, config: RunnableConfig, checkpoint_id: str
+) -> tuple[CheckpointTuple, StateSnapshot]:
+    """The checkpoint to copy, and its state: in a graph that is not ours, the one in which a person
+    was asked the question that led to it."""
     refuse_workflow(agent)
     saver = saver_of(agent)
     source = at_checkpoint(config, checkpoint_id)
@@ -100,22 +140,27 @@ async def fork(
             f"The thread '{thread_id}' has no checkpoint '{checkpoint_id}' to fork from. "
             "Choose one from its history."
         )
-    if target is not None and await saver.aget_tuple(at_checkpoint(target)) is not None:
-        thread_id = target["configurable"]["thread_id"]
-        raise InvalidRequest(
-            f"The thread '{thread_id}' has a history already. Fork to a new thread."
-        )
     then = await agent.aget_state(source)
-    is_ours = gated_graph(agent) is not None
-    if not is_ours:
+    if gated_graph(agent) is None:
         then = await _last_question(agent, config, then)
         source = at_checkpoint(config, then.config["configurable"]["checkpoint_id"])
     saved = await saver.aget_tuple(source)
     assert saved is not None
+    return saved, then
 
-    onto = without_run(target or config)
-    thread_id = str(config["configurable"]["thread_id"])
+
+async def _branch(
+    agent: Agent,
+    saved: CheckpointTuple,
+    then: StateSnapshot,
+    onto: RunnableConfig,
+    target: Agent,
+) -> Fork:
+    """Store a copy of the agent's checkpoint as the head of a thread, with the checkpointer of the
+    `target`, which is the same agent."""
+    is_ours = gated_graph(agent) is not None
     origin = saved.checkpoint["id"]
+    thread_id = str(saved.config["configurable"]["thread_id"])
     metadata: dict[str, Any] = {
         "source": "fork",
         "forked_from": {"thread_id": thread_id, "checkpoint_id": origin},
@@ -123,12 +168,13 @@ async def fork(
     if (node := saved.metadata.get(WRITTEN_AS)) is not None:
         metadata[WRITTEN_AS] = node
     values: dict[str, Any] = {"decisions": {}} if is_ours else {}
+    saver = saver_of(target)
     head = await store_state(agent, saved, onto, metadata, base=saved, saver=saver, values=values)
     if is_ours and (writes := _writes_to_route_again(agent, saved, then)):
         # As "settle", because that only routes, and the routing replaces the tasks.
-        head = await agent.aupdate_state(at_checkpoint(onto), writes, as_node="settle")
-    now = await agent.aget_state(at_checkpoint(onto))
-    return Fork(config=head, origin=origin, standing=standing(agent, now))
+        head = await target.aupdate_state(at_checkpoint(onto), writes, as_node="settle")
+    now = await target.aget_state(at_checkpoint(onto))
+    return Fork(config=head, origin=origin, standing=standing(target, now))
 
 
 # ── asking again ──────────────────────────────────────────────────────────────────────────────────

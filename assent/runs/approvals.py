@@ -34,6 +34,8 @@ from assent.core.grant import Bound, Grant
 from assent.core.json import Json, JsonObject
 from assent.core.policy import Person, Policy, PolicyBook
 from assent.core.rows import Link, Thread, Timer
+from assent.core.run_input import RunInput
+from assent.graph import forking
 from assent.graph.breakpoints import Breakpoints
 from assent.graph.kinds import Agent, first_of, gate_of
 from assent.runs.distrust import distrust
@@ -41,6 +43,7 @@ from assent.runs.engine import Engine
 from assent.runs.inspection import AgentInspector, check_tool
 from assent.runs.keys import keys_of
 from assent.runs.shielding import shielded
+from assent.runs.states import thread_config
 from assent.storage.base import Storage
 
 
@@ -116,6 +119,14 @@ class Approvals:
         """Reserve an idempotency key for a request whose parts are decided one by one. Raises
         `InvalidRequest` if it came with another request."""
         await idempotency.claim(self._seen, self._clock, key)
+
+    async def asked_at(
+        self, agent: str, given: RunInput, thread_id: str, checkpoint_id: str
+    ) -> tuple[forking.Standing, list[Approval]]:
+        """The next thing that a fork from a checkpoint of the thread could do, in a run of this
+        agent that is given this; and what it would ask."""
+        config = thread_config(thread_id)
+        return await self._inspector.asked_at(agent, given, config, checkpoint_id)
 
     async def preview(self, approval_id: str, args: JsonObject, by: Actor) -> tuple[Approval, Json]:
         """What an edit to these arguments would make of the approval, and what its tool shows of

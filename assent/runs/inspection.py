@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import structlog
 from langchain_core.messages import ToolCall
+from langchain_core.runnables import RunnableConfig
 from msgspec.structs import replace
 
 from assent.approvals.decide import Inspection
@@ -21,8 +22,9 @@ from assent.core.errors import ConfigurationError, NotFound
 from assent.core.json import Json, JsonObject
 from assent.core.policy import Policy, PolicyBook
 from assent.core.rows import Thread
-from assent.core.run_input import given_in
+from assent.core.run_input import RunInput, given_in
 from assent.graph.breakpoints import Breakpoints
+from assent.graph.forking import Standing, would_be
 from assent.graph.interrupts.previews import preview_of_args
 from assent.graph.interrupts.questions import find_pending, graph_of
 from assent.graph.interrupts.resume import check_decision
@@ -132,6 +134,19 @@ class AgentInspector:
             if reason is not None:
                 stale[approval.approval_id] = reason
         return _WithAgent(agent, name, self.policies, found, stale)
+
+    async def asked_at(
+        self, name: str, given: RunInput, config: RunnableConfig, checkpoint_id: str
+    ) -> tuple[Standing, list[Approval]]:
+        """The next thing that a fork from a checkpoint could do, in a run that is given this; and
+        what it would ask, under the policies that there are now."""
+        agent = self.breakpoints.agent(name, given)
+        standing, snapshot = await would_be(agent, config, checkpoint_id)
+        asked = find_pending(agent, snapshot) if standing is Standing.WAITING else []
+        policies = [self.policies.policy(name, each.tool, each.policy) for each in asked]
+        return standing, [
+            replace(each, policy=policy) for each, policy in zip(asked, policies, strict=True)
+        ]
 
     async def _agent(self, name: str, pending: Sequence[Approval]) -> Agent:
         """The agent as the run that asked had it, with the breakpoints of that run."""

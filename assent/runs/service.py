@@ -52,6 +52,7 @@ from assent.core.titles import with_title
 from assent.core.trace_parent import current_trace_parent
 from assent.graph.chat_decisions import decision_from_messages
 from assent.graph.checkpoints import at_checkpoint, head_of, saver_of
+from assent.graph.forking import Standing
 from assent.graph.inputs import InputShape
 from assent.graph.kinds import Agent, first_of, gated_graph, refuse_workflow
 from assent.graph.outside_messages import spoken
@@ -614,6 +615,21 @@ class Runs:
         run = await self.storage.run(run_id) if run_id else None
         inherited = given_in(run.input).inherited() if run is not None else {}
         return {name: value for name, value in inherited.items() if name not in AFTER_ITS_END}
+
+    async def asked_at(
+        self, thread: Thread, checkpoint_id: str
+    ) -> tuple[Standing, Sequence[Approval]]:
+        """The next thing that a fork from a state of the thread could do, and what it would ask.
+        Nothing is changed.
+
+        Raises `NotFound` for an unknown checkpoint, and `InvalidRequest` for a workflow, which
+        cannot be forked.
+        """
+        refuse_workflow(self._agent(thread), thread.agent)
+        snapshot = await self.state(thread, checkpoint_id)
+        inherited = given_in(await self._inherited_at(snapshot))
+        agent = thread.agent or first_of(self.agents)
+        return await self.approvals.asked_at(agent, inherited, thread.thread_id, checkpoint_id)
 
     # ── writing to the state ──────────────────────────────────────────────────────────────────────
 

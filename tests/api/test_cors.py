@@ -106,7 +106,9 @@ async def test_a_page_reads_the_headers_that_say_where_to_go_on(tmp_path: Path) 
         answer = await http.post("/agent/invoke", json=body, headers={"origin": LISTED})
         assert answer.is_success
         exposed = answer.headers["access-control-expose-headers"].split(", ")
-        assert {"X-Run-Id", "X-Thread-Id", "Location", "Retry-After", "X-Heartbeat"} <= {*exposed}
+        assert {"X-Run-Id", "X-Thread-Id", "Location", "Retry-After", "X-Heartbeat", "Date"} <= {
+            *exposed
+        }
         assert answer.headers["x-thread-id"] == "t"
 
 

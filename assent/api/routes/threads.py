@@ -47,10 +47,11 @@ from assent.api.schemas import CancelRequest, CheckpointId, ForkRequest
 from assent.api.shapes.approvals import OutcomeView
 from assent.api.shapes.common import EventsPage
 from assent.api.shapes.runs import CancelledRuns
-from assent.api.shapes.threads import StateView, ThreadsPage, ThreadView, WrittenState
+from assent.api.shapes.threads import StateAsks, StateView, ThreadsPage, ThreadView, WrittenState
 from assent.api.streams.reading import events_response
 from assent.api.streams.transport import Transport
 from assent.api.thread_views import history_response, state_at, whole_thread_view
+from assent.api.views import question_view
 from assent.approvals.decide import Verdict
 from assent.core.access import Right
 from assent.core.audit import Actor
@@ -240,6 +241,26 @@ async def get_state_at(
     """The thread's state at a checkpoint."""
     thread = await runs.thread(id)
     return json_response(await state_at(runs, thread, checkpoint_id, subgraphs=subgraphs))
+
+
+@router.get("/threads/{id}/state/{checkpoint_id}/asks")
+@may(Right.READ, Thing.THREAD, langgraph=("threads", "read"))
+@answers(StateAsks)
+async def get_asks(
+    id: ThreadPath, checkpoint_id: Annotated[CheckpointId, Path()], runs: TheRuns, by: TheActor
+) -> Response:
+    """What a fork from this state would do, and what it would ask anew. Nothing is changed."""
+    thread = await runs.thread(id)
+    thread.check_trusted()
+    standing, asked = await runs.asked_at(thread, checkpoint_id)
+    return json_response(
+        {
+            "thread_id": id,
+            "checkpoint_id": checkpoint_id,
+            "standing": standing,
+            "asks": [question_view(each) for each in asked],
+        }
+    )
 
 
 @router.get("/threads/{id}/history")

@@ -6,8 +6,10 @@ from typing import TypedDict
 
 from assent.api.shapes.approvals import ApprovalView
 from assent.api.shapes.common import ErrorView, Time
+from assent.core.approval import ApprovalKind
 from assent.core.json import Json, JsonObject
 from assent.core.rows import ThreadStatus
+from assent.graph.forking import Standing
 
 
 class InterruptView(TypedDict):
@@ -108,6 +110,34 @@ class StateView(TypedDict):
     checkpoint_id: str | None
     parent_checkpoint_id: str | None
     approvals: list[ApprovalView]
+
+
+class WouldAsk(TypedDict):
+    """A question that would be asked, under the policy that it has now."""
+
+    node: str
+    tool_call_id: str
+    kind: ApprovalKind
+    tool: str
+    args: Json
+    digest: str
+    allowed: list[str]
+    risk: str
+    roles: list[str]
+    names: list[str]
+    quorum: int
+    four_eyes: bool
+    warnings: list[str]
+
+
+class StateAsks(TypedDict):
+    """What a fork from a state could do next: take input (`at_rest`), be run without any
+    (`can_go_on`), or wait for people (`waiting`), who would be asked all of `asks` anew."""
+
+    thread_id: str
+    checkpoint_id: str
+    standing: Standing
+    asks: list[WouldAsk]
 
 
 class WrittenState(TypedDict):
