@@ -32,6 +32,11 @@ def _not_tampered(table: str) -> str:
 HAS_COME = "(status != 'pending' OR coalesce(due_at, '') <= ?)"
 """Now. A run that has started stays so, also if the clock is set to before its time."""
 
+RUNS_SINCE = "number >= (SELECT min(+number) FROM runs WHERE created_at >= ?)"
+RUNS_UNTIL = "number <= (SELECT max(+number) FROM runs WHERE created_at <= ?)"
+"""Without these, a list would go through all runs behind the last that fits, or before the first.
+By the plus SQLite finds them in the index of the times, and reads no run for it."""
+
 DUE_RUNS = """
     WHERE number IN (
         WITH asked (now, agents, most) AS (VALUES (?, ?, ?))

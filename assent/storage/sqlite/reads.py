@@ -254,11 +254,8 @@ class SqliteReads(Reads):
         where.add("created_at >= ?", since)
         where.add("created_at <= ?", until)
         if not few:
-            # Without these, one would go through all runs behind the last that fits, or before the
-            # first.
-            # By the plus SQLite finds them in the index of the times, and reads no run for it.
-            where.add("number >= (SELECT min(+number) FROM runs WHERE created_at >= ?)", since)
-            where.add("number <= (SELECT max(+number) FROM runs WHERE created_at <= ?)", until)
+            where.add(queries.RUNS_SINCE, since)
+            where.add(queries.RUNS_UNTIL, until)
         return await self._latest(self._tables.runs, "number", where, limit, cursor, few=few)
 
     # ── timers and schedules ──
