@@ -214,6 +214,7 @@ async def open_server(
                 {**notifiers, **run_notifiers},
                 clock=clock,
                 links=link_key,
+                pages=_pages(settings),
                 drain_seconds=DELIVERIES_SECONDS,
             )
         )
@@ -445,6 +446,13 @@ def _link_key(settings: Settings) -> LinkKey | None:
     if settings.public_url is None:
         return None
     return LinkKey(settings.link_secret, settings.public_url)
+
+
+def _pages(settings: Settings) -> str:
+    """The address below which people find the page of an approval; "" if there is none."""
+    if settings.public_url is None or not settings.ui:
+        return ""
+    return f"{settings.public_url.rstrip('/')}/ui/approvals/"
 
 
 def _slack(

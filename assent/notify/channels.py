@@ -74,6 +74,8 @@ class WebhookNotifier:
         data = dict(message.data)
         if message.link:
             data["link"] = message.link
+        if message.page:
+            data["page"] = message.page
         body = encode_json({"type": message.type, "timestamp": message.at, "data": data})
         await self.sender.send(message.id, body, self.clock.now())
 

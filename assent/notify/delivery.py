@@ -74,6 +74,7 @@ class Dispatcher:
     _clock: Clock
     _links: LinkKey | None
     _backoff: Backoff
+    _pages: str = ""
     _stopping: bool = False
 
     def __post_init__(self) -> None:
@@ -89,11 +90,12 @@ class Dispatcher:
         clock: Clock,
         links: LinkKey | None = None,
         backoff: Backoff = DEFAULT_BACKOFF,
+        pages: str = "",
         drain_seconds: float = 5.0,
     ) -> AsyncIterator[Dispatcher]:
         """Deliver until the context is left; then deliveries under way have `drain_seconds` to
-        finish."""
-        dispatcher = cls(storage, notifiers, clock, links, backoff)
+        finish. The page of an approval is below `pages`, if the server has any."""
+        dispatcher = cls(storage, notifiers, clock, links, backoff, pages)
         await dispatcher._warn_of_unknown_endpoints()
         deliveries = [
             asyncio.create_task(dispatcher._deliver_to(name), name=f"notifications to {name}")
@@ -191,6 +193,7 @@ class Dispatcher:
             link=await self._link(row),
             approval_id=row.approval_id,
             webhook=str(row.payload.get(WEBHOOK, "")),
+            page=f"{self._pages}{row.approval_id}" if self._pages and row.approval_id else "",
         )
         try:
             receipt = await self._attempt(message)

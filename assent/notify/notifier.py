@@ -21,7 +21,9 @@ class Message:
 
     `id` is the same at every attempt. `type` is the type of the event, and `data` holds the
     `approval` and the `event`. `link` lets the endpoint's recipient decide; "" if there is none.
-    `approval_id` is "" if it is about none. Of the end of a run, `webhook` is the URL to tell.
+    `page` is the address of the web page that shows the approval to whoever signs in; "" if the
+    server has none. `approval_id` is "" if it is about none. Of the end of a run, `webhook` is the
+    URL to tell.
     """
 
     id: str
@@ -32,6 +34,7 @@ class Message:
     link: str = field(default="", repr=False)
     approval_id: str = ""
     webhook: str = field(default="", repr=False)
+    page: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,8 @@ def texts(message: Message) -> tuple[str, str]:
     lines = [f"{label}: {_line(value)}" for label, value in _facts(approval, event) if value]
     if message.link:
         lines.append(f"Decide: {message.link}")
+    elif message.page:
+        lines.append(f"Page: {message.page}")
 
     preview = approval.get("preview")
     if preview is not None and message.type in ASKING_EVENTS:

@@ -79,6 +79,8 @@ async def test_a_receiver_is_told_and_a_link_that_it_was_sent_decides(
         assert {
             name: shown[name] for name in ("approval_id", "tool", "args", "digest", "preview")
         } == {name: approval[name] for name in ("approval_id", "tool", "args", "digest", "preview")}
+        page = f"http://127.0.0.1:1/ui/approvals/{approval['approval_id']}"
+        assert said["data"]["page"] == page
         path = said["data"]["link"].removeprefix("http://127.0.0.1:1")
         assert (await api.http.get(path)).status_code == 200
         await expect(await api.http.post(path, data={"decision": "approve"}), 200)
@@ -88,6 +90,7 @@ async def test_a_receiver_is_told_and_a_link_that_it_was_sent_decides(
         assert mine[1].json["type"] == "approval_decided"
         assert mine[1].json["data"]["event"]["by"] == "bob"
         assert "link" not in mine[1].json["data"]
+        assert mine[1].json["data"]["page"] == page
     assert server.traces(f"pay {amount}") == [f"pay {amount}"]
     assert NEW_SECRET not in server.output
 

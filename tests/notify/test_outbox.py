@@ -301,6 +301,15 @@ def test_of_a_head_people_read_what_the_command_takes() -> None:
     assert (title, body) == ("Head of the audit chain", "12:ab34\nat 2026-01-02T12:00:00Z")
 
 
+def test_whoever_gets_no_link_reads_where_the_page_is() -> None:
+    page = "https://assent.example/ui/approvals/apr_1"
+    told = Message(id="m", endpoint="e", type="approval_required", at=NOW, data={}, page=page)
+    assert f"Page: {page}" in texts(told)[1]
+    linked = replace(told, link="https://assent.example/links/l.x")
+    assert page not in texts(linked)[1]
+    assert "Decide: https://assent.example/links/l.x" in texts(linked)[1]
+
+
 def test_a_text_is_short_enough_for_a_chat() -> None:
     assert len(text(args={"text": "x" * 500_000}, preview=["y" * 500_000])) < 4_000
 
