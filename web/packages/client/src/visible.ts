@@ -192,7 +192,7 @@ function nameOf(char: string, code: number): string {
 function lookAlikes(text: string): ReadonlyMap<number, string> {
   const found = new Map<number, string>();
   for (const word of text.matchAll(WORDS)) {
-    const isLatin = [...word[0]].some((char) => LATIN.test(char) && !LOOK_ALIKES.has(char));
+    const isLatin = [...word[0]].some(isLatinLetter);
     let at = word.index;
     for (const char of word[0]) {
       const like = (isLatin ? LOOK_ALIKES.get(char) : undefined) ?? plainForm(char);
@@ -214,11 +214,15 @@ function lookAlikes(text: string): ReadonlyMap<number, string> {
 function disguisedScripts(text: string): ReadonlySet<string> {
   const scripts = new Map<string, boolean>();
   for (const char of text) {
-    if (char <= "\x7f" || !LETTERS.test(char)) continue;
+    if (char <= "\x7f" || !LETTERS.test(char) || plainForm(char) !== undefined) continue;
     const script = scriptOf(char);
     scripts.set(script, (scripts.get(script) ?? true) && LOOK_ALIKES.has(char));
   }
   return new Set([...scripts].filter(([, looksLatin]) => looksLatin).map(([script]) => script));
+}
+
+function isLatinLetter(char: string): boolean {
+  return LETTERS.test(char) && LATIN.test(char) && plainForm(char) === undefined;
 }
 
 function scriptOf(char: string): string {
