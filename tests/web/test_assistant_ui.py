@@ -5,6 +5,7 @@ from __future__ import annotations
 import mimetypes
 import subprocess
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,7 +15,8 @@ from playwright.async_api import Locator, Page, Route, expect
 from tests.support.command import REPOSITORY
 from tests.support.node import node
 from tests.support.pages import check_access
-from tests.support.server import Api, Server
+from tests.support.secrets import bearer, keys_of
+from tests.support.server import Api, Server, asking, scripted_agents, serving
 from tests.web.conftest import Browse
 
 AGENTS = ("agent", "asking")
@@ -25,6 +27,11 @@ POLICY = (
     "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'"
 )
+
+TWO = """
+[policies.agents.agent.tools.pay]
+quorum = 2
+"""
 
 Open = Callable[..., Awaitable[Page]]
 
@@ -43,20 +50,21 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def opened(browse: Browse, server: Server, example: Path) -> Open:
     """Opens the example, which stands beside the server's API: `await opened("?agent=agent")`."""
 
-    async def serve(route: Route) -> None:
-        name = urlsplit(route.request.url).path.removeprefix("/example/") or "index.html"
-        file = example / name
-        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-        headers = {"content-security-policy": POLICY, "content-type": kind}
-        await route.fulfill(body=file.read_bytes(), headers=headers)
-
-    async def opened(query: str = "") -> Page:
-        page = await browse(server)
-        await page.route("**/example/**", serve)
+    async def opened(query: str = "", at: Server = server, **options: str) -> Page:
+        page = await browse(at, **options)
+        await page.route("**/example/**", partial(serve, example))
         await page.goto(f"/example/{query}")
         return page
 
     return opened
+
+
+async def serve(example: Path, route: Route) -> None:
+    """Answer with a file of the example, under the policy."""
+    name = urlsplit(route.request.url).path.removeprefix("/example/") or "index.html"
+    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    headers = {"content-security-policy": POLICY, "content-type": kind}
+    await route.fulfill(body=(example / name).read_bytes(), headers=headers)
 
 
 async def say(page: Page, words: str) -> None:
@@ -155,6 +163,31 @@ async def test_who_is_slower_reads_who_was_faster(opened: Open, api: Api, server
     await asked.get_by_role("button", name="Approve").click()
     await expect(asked.get_by_role("status")).to_contain_text("rejected by local")
     assert server.traces() == []
+
+
+async def test_two_must_agree_to_what_one_of_them_has_edited(opened: Open, tmp_path: Path) -> None:
+    folder = tmp_path / "two"
+    folder.mkdir()
+    (folder / "assent.toml").write_text(TWO)
+    settings = {
+        "ASSENT_CONFIG": str(folder / "assent.toml"),
+        "ASSENT_API_KEYS": keys_of("ann", "bob"),
+    }
+    with serving(folder, scripted_agents(folder, "agent"), **settings) as server:
+        page = await opened("?agent=agent", server, name="ann")
+        await say(page, "pay 5")
+        asked = card(page, "pay")
+        await expect(asked).to_contain_text("0 of 2 people have decided.")
+        async with asking(server, **bearer("bob")) as bob:
+            (approval,) = (await bob.get("/approvals", status="pending"))["approvals"]
+            edit = {"type": "edit", "args": {"amount": 7}}
+            await bob.http.post(f"/approvals/{approval['approval_id']}/decide", json=edit)
+        await expect(asked).to_contain_text("bob has changed the arguments.")
+        await expect(asked).to_contain_text("1 of 2 people have decided.")
+        await expect(asked.get_by_label("Arguments")).to_contain_text('"amount": 7')
+        await asked.get_by_role("button", name="Approve").click()
+        await expect(page.get_by_role("log")).to_contain_text("paid 7")
+        assert server.traces() == ["pay 7"]
 
 
 async def test_nothing_is_wrong_for_those_who_hear_the_page(opened: Open) -> None:

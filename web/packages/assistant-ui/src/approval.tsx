@@ -156,6 +156,8 @@ function Question({ assent, approval }: { assent: Assent; approval: ApprovalStat
     }
   };
 
+  // Events tell how many must agree with the first vote only.
+  const quorum = Math.max(details?.quorum ?? 1, approval.quorum);
   const may = details ? details.yours.may : approval.allowed;
   const button = (type: Decision["type"], act: () => void) =>
     approval.allowed.includes(type) ? (
@@ -185,7 +187,7 @@ function Question({ assent, approval }: { assent: Assent; approval: ApprovalStat
       {approval.edited_by ? (
         <p className="assent-edited">{WORDS.edited(approval.edited_by)}</p>
       ) : null}
-      {approval.quorum > 1 || approval.votes.length > 0 ? <Votes approval={approval} /> : null}
+      {quorum > 1 ? <Votes approval={approval} quorum={quorum} /> : null}
       {details?.warnings.map((warning) => (
         <p key={warning} className="assent-warning">
           {warning}
@@ -260,10 +262,10 @@ function useDetails(assent: Assent, approval: ApprovalState): ApprovalForYou | n
   return details?.digest === digest ? details : null;
 }
 
-function Votes({ approval }: { approval: ApprovalState }): ReactNode {
+function Votes({ approval, quorum }: { approval: ApprovalState; quorum: number }): ReactNode {
   return (
     <div className="assent-votes">
-      <p>{WORDS.votes(approval.votes.length, approval.quorum)}</p>
+      <p>{WORDS.votes(approval.votes.length, quorum)}</p>
       <ul>
         {approval.votes.map((vote) => (
           <li key={vote.by} data-decision={vote.decision}>
