@@ -302,7 +302,9 @@ async def test_a_parameter_that_nobody_knows_is_refused(api: Api, thread: str) -
     ):
         told = await problem(await api.http.get(path), 422)
         assert f"has no query parameter '{name}'" in told["detail"]
-    assert "limit, status" in (await problem(await api.http.get("/threads?x"), 422))["detail"]
+    assert (
+        "limit, q, sort, status" in (await problem(await api.http.get("/threads?x"), 422))["detail"]
+    )
     await problem(await api.http.post(f"/threads/{thread}/cancel?mode=rollback"), 422)
     # What passes links on may add to them.
     await expect(await api.http.get("/links/x?utm_source=mail"), 404)
@@ -485,6 +487,7 @@ async def test_what_any_web_page_may_send_decides_nothing(
 FREE = {
     *("/health", "/health/live", "/health/ready", "/links/page.css", "/links/{token}"),
     *("/session", "/session/login", "/session/callback", "/session/callback.js"),
+    "/session/issuers",
     *("/info", "/ok", "/slack/actions"),
 }
 """What needs no key: a link is one, whoever signs in has not shown theirs, clients ask what the
