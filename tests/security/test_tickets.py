@@ -191,7 +191,8 @@ def test_no_query_of_a_stream_that_takes_a_ticket_names_what_it_is_of() -> None:
     # They say from where, and in which form; and which agent is asked, as whoever may ask any. A
     # ticket stops no run.
     assert said <= {
-        *("after", "last_event_id", "limit", "timeout", "types", "named", "include_history"),
+        *("after", "before", "last_event_id", "limit", "timeout", "types", "named"),
+        "include_history",
         *("agent", "stream_mode", "stream_subgraphs", "checkpoint_id", "cancel_on_disconnect"),
     }
 
