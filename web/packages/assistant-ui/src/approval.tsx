@@ -8,6 +8,7 @@ import {
   type Assent,
   Changed,
   type Decision,
+  type EditPreview,
   type JsonObject,
   visible,
 } from "@assent/client";
@@ -32,6 +33,8 @@ export const WORDS = {
   noObject: "Write a JSON object.",
   noJson: "Write JSON.",
   result: "Result",
+  preview: "What it would do",
+  previewEdit: "Show what it would do",
   asks: (tool: string) => `May ${tool} run?`,
   votes: (votes: number, quorum: number) => `${votes} of ${quorum} people have decided.`,
   decided: (status: string, by: string | null) => (by ? `${status} by ${by}` : status),
@@ -188,11 +191,8 @@ function Question({ assent, approval }: { assent: Assent; approval: ApprovalStat
         <p className="assent-edited">{WORDS.edited(approval.edited_by)}</p>
       ) : null}
       {quorum > 1 ? <Votes approval={approval} quorum={quorum} /> : null}
-      {details?.warnings.map((warning) => (
-        <p key={warning} className="assent-warning">
-          {warning}
-        </p>
-      ))}
+      <Effect preview={details ? details.preview : approval.preview} />
+      <Warnings of={details?.warnings ?? []} />
       {details?.yours.why_not ? <p className="assent-why-not">{details.yours.why_not}</p> : null}
       {mode === "choose" ? (
         <div className="assent-decisions">
@@ -210,6 +210,7 @@ function Question({ assent, approval }: { assent: Assent; approval: ApprovalStat
           isBusy={isDeciding}
           read={readArgs}
           onBack={back}
+          preview={(args) => assent.approvals.preview(approval.approval_id, args)}
           onRead={(args) => void decide({ type: "edit", args })}
         />
       ) : null}
@@ -262,6 +263,27 @@ function useDetails(assent: Assent, approval: ApprovalState): ApprovalForYou | n
   return details?.digest === digest ? details : null;
 }
 
+/** What the tool shows of the call, as its own words. */
+function Effect({ preview }: { preview: unknown }): ReactNode {
+  if (preview === null || preview === undefined) return null;
+  return (
+    <div className="assent-preview">
+      <span className="assent-label">{WORDS.preview}</span>
+      <pre aria-label={WORDS.preview} tabIndex={0}>
+        <Marked text={textOf(preview)} />
+      </pre>
+    </div>
+  );
+}
+
+function Warnings({ of }: { of: readonly string[] }): ReactNode {
+  return of.map((warning) => (
+    <p key={warning} className="assent-warning">
+      {warning}
+    </p>
+  ));
+}
+
 function Votes({ approval, quorum }: { approval: ApprovalState; quorum: number }): ReactNode {
   return (
     <div className="assent-votes">
@@ -287,10 +309,14 @@ interface FormProps<T> {
   readonly read: (text: string) => Read<T>;
   readonly onRead: (value: T) => void;
   readonly onBack: () => void;
+  /** What the value would mean, for those who look first. */
+  readonly preview?: (value: T) => Promise<EditPreview>;
 }
 
-function Form<T>({ label, submit, initial, isBusy, read, onRead, onBack }: FormProps<T>): ReactNode {
+function Form<T>(props: FormProps<T>): ReactNode {
+  const { label, submit, initial, isBusy, read, onRead, onBack, preview } = props;
   const [text, setText] = useState(initial);
+  const [shown, setShown] = useState<EditPreview | null>(null);
   const [problem, setProblem] = useState("");
   const fieldId = useId();
   const problemId = useId();
@@ -299,6 +325,21 @@ function Form<T>({ label, submit, initial, isBusy, read, onRead, onBack }: FormP
     const found = read(text);
     if ("problem" in found) setProblem(found.problem);
     else onRead(found.value);
+  };
+  const look = async () => {
+    const found = read(text);
+    if ("problem" in found) return setProblem(found.problem);
+    setProblem("");
+    try {
+      setShown((await preview?.(found.value)) ?? null);
+    } catch (error) {
+      setProblem(sentenceOf(error));
+    }
+  };
+  const change = (written: string) => {
+    setText(written);
+    // It was of what stood there before.
+    setShown(null);
   };
   return (
     <form className="assent-form" onSubmit={send}>
@@ -309,7 +350,7 @@ function Form<T>({ label, submit, initial, isBusy, read, onRead, onBack }: FormP
         rows={Math.min(20, text.split("\n").length + 1)}
         aria-invalid={problem !== ""}
         aria-describedby={problem ? problemId : undefined}
-        onChange={(event) => setText(event.target.value)}
+        onChange={(event) => change(event.target.value)}
         // Whoever has opened the form goes on in it.
         ref={focusOnce}
       />
@@ -318,9 +359,20 @@ function Form<T>({ label, submit, initial, isBusy, read, onRead, onBack }: FormP
           {problem}
         </p>
       ) : null}
+      {shown ? (
+        <>
+          <Effect preview={shown.preview} />
+          <Warnings of={shown.warnings} />
+        </>
+      ) : null}
       <button type="submit" disabled={isBusy}>
         {submit}
       </button>
+      {preview ? (
+        <button type="button" onClick={() => void look()}>
+          {WORDS.previewEdit}
+        </button>
+      ) : null}
       <button type="button" onClick={onBack}>
         {WORDS.cancel}
       </button>

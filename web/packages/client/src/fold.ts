@@ -997,6 +997,8 @@ function changed(approval: ApprovalState, event: AboutApproval): Partial<Approva
       return {
         args: event.args ?? null,
         digest: event.digest ?? "",
+        // It showed what the arguments before would do.
+        preview: null,
         first_args: approval.edited_by === null ? approval.args : approval.first_args,
         edited_by: by,
         allowed: event.allowed ?? approval.allowed,

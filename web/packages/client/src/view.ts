@@ -179,6 +179,7 @@ export interface ApprovalState {
   readonly allowed: readonly string[];
   readonly requested_by: readonly string[];
   readonly requested_at: string;
+  /** What the tool shows of the call; null once somebody has edited it: `approvals.get` has it anew. */
   readonly preview: unknown;
   readonly expires_at: string | null;
   readonly interrupt_id: string | null;
