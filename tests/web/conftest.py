@@ -20,13 +20,14 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 from tests.support import browser
 from tests.support.command import REPOSITORY
 from tests.support.pages import PHONE, browsing
 from tests.support.secrets import bearer, keys_of
 from tests.support.server import Api, Server, asking, scripted_agents, serving
+from tests.support.waiting import PATIENCE
 
 HERE = Path(__file__).parent
 
@@ -51,6 +52,8 @@ def built() -> None:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def chromium() -> AsyncIterator[Browser]:
     """The browser, one for all tests of a process."""
+    # A machine that builds and tests at once takes longer than the five seconds of Playwright.
+    expect.set_options(timeout=PATIENCE * 1000)
     async with async_playwright() as playwright:
         program = await playwright.chromium.launch(
             executable_path=browser.chromium(), args=["--no-sandbox", "--headless=shell"]

@@ -1,6 +1,6 @@
 /** Values of JSON as people read them: whole, folded where they are large, with their size. */
 
-import { useState } from "react";
+import { Fragment, useState } from "react";
 import { messages } from "../messages/en.ts";
 import { cx } from "./cx.ts";
 import { ChevronIcon } from "./icons.tsx";
@@ -17,6 +17,9 @@ const HEAD = 600;
 const TAIL = 200;
 /** How many entries of an object or a list are shown before one asks for more. */
 const ENTRIES = 50;
+/** Items of a list that stand on one line, and characters of each. */
+const SHORT_LIST = 8;
+const SHORT_TEXT = 40;
 /** Levels that are open at first. */
 const DEPTH = 3;
 
@@ -42,11 +45,33 @@ function Value({ value, depth }: { value: JsonValue; depth: number }) {
     return <span className={styles.word}>{String(value)}</span>;
   }
   if (Array.isArray(value)) {
+    if (isShort(value)) return <Row items={value} />;
     const entries = value.map((each, place): [string, JsonValue] => [String(place), each]);
     return <Nest entries={entries} empty="[]" depth={depth} size={messages.json.items(value.length)} />;
   }
   const entries = Object.entries(value);
   return <Nest entries={entries} empty="{}" depth={depth} size={messages.json.fields(entries.length)} />;
+}
+
+/** Whether a list stands on one line: a few numbers or short words. */
+function isShort(list: unknown[]): boolean {
+  const isWord = (item: unknown) =>
+    typeof item === "string" ? item.length <= SHORT_TEXT : item === null || typeof item !== "object";
+  return list.length > 0 && list.length <= SHORT_LIST && list.every(isWord);
+}
+
+function Row({ items }: { items: unknown[] }) {
+  return (
+    <span>
+      {items.map((item, place) => (
+        <Fragment key={place}>
+          <span className={styles.quiet}>{place === 0 ? "[" : ", "}</span>
+          <Value value={item} depth={0} />
+        </Fragment>
+      ))}
+      <span className={styles.quiet}>]</span>
+    </span>
+  );
 }
 
 /**

@@ -144,3 +144,7 @@ export const ForkIcon = icon(
 export const LinkIcon = icon("LinkIcon", <path d="M6.75 9.25 9.25 6.75M7 4.75l1.25-1.25a3 3 0 0 1 4.25 4.25L11.25 9M9 11.25 7.75 12.5A3 3 0 0 1 3.5 8.25L4.75 7" />);
 export const OfflineIcon = icon("OfflineIcon", <path d="M2.5 2.5l11 11M4 6.5a7 7 0 0 1 2-1.2M9 5.05c1.15.2 2.15.7 3 1.45M6 9.25c.5-.45 1.15-.75 1.75-.75M8 12v.01" />);
 export const ArrowOutIcon = icon("ArrowOutIcon", <path d="M6 3.5H3.5v9h9V10M9 3.5h3.5V7M12.25 3.75 7.5 8.5" />);
+export const KeyboardIcon = icon(
+  "KeyboardIcon",
+  <path d="M1.75 4.25h12.5v7.5H1.75zM4.25 6.75h.01M6.75 6.75h.01M9.25 6.75h.01M11.75 6.75h.01M5.5 9.25h5" />,
+);

@@ -17,7 +17,7 @@ const APPROVALS: Record<string, Tone> = {
   pending: "waiting",
   approved: "good",
   edited: "good",
-  answered: "good",
+  responded: "good",
   rejected: "bad",
   expired: "bad",
   cancelled: "neutral",

@@ -1,5 +1,5 @@
 import type { ApprovalForYou } from "@assent/client";
-import { lazy, Suspense, useState } from "react";
+import { lazy, type ReactNode, Suspense, useState } from "react";
 import { messages } from "../../messages/en.ts";
 import { Button } from "../../parts/Button.tsx";
 import { TextArea } from "../../parts/Field.tsx";
@@ -17,6 +17,9 @@ const SchemaForm = lazy(() => import("../../parts/SchemaForm.tsx"));
 
 const words = messages.approval.answering;
 
+/** More choices than these would hide what is asked: they scroll with it. */
+const MANY = 5;
+
 type Way = "text" | "json" | "form";
 
 /** The ways in which a question can be answered, the usual one first. */
@@ -30,11 +33,15 @@ function waysFor(schema: unknown): Way[] {
 
 export interface AnsweringProps {
   approval: ApprovalForYou;
+  /** The choices have keys. */
+  withKeys: boolean;
+  /** What else can be done, beside the button that sends. */
+  beside: ReactNode;
   onAnswer: (answer: unknown) => void;
 }
 
 /** Answers a question: by a button for each choice, by its form, in words, or as JSON. */
-export function Answering({ approval, onAnswer }: AnsweringProps) {
+export function Answering({ approval, withKeys, beside, onAnswer }: AnsweringProps) {
   const [draft, change] = useDraft(approval.approval_id);
   const ways = waysFor(approval.schema);
   const [way, setWay] = useState<Way>(ways[0] ?? "text");
@@ -44,14 +51,21 @@ export function Answering({ approval, onAnswer }: AnsweringProps) {
 
   if (choices !== null) {
     return (
-      <div className={styles.choices} role="group" aria-label={words.choose}>
+      <div className={choices.length > MANY ? styles.form : styles.panel} role="group" aria-label={words.choose}>
         {said && <Refused sentence={said} />}
         {choices.map((choice, place) => (
-          <Button key={choice} disabled={draft.busy} className={styles.choice} onClick={() => onAnswer(choice)}>
+          <Button
+            key={choice}
+            disabled={draft.busy}
+            className={styles.choice}
+            aria-keyshortcuts={withKeys && place < 9 ? String(place + 1) : undefined}
+            onClick={() => onAnswer(choice)}
+          >
             <Marked text={choice} />
-            {place < 9 && <Kbd>{String(place + 1)}</Kbd>}
+            {withKeys && place < 9 && <Kbd>{String(place + 1)}</Kbd>}
           </Button>
         ))}
+        <div className={styles.row}>{beside}</div>
       </div>
     );
   }
@@ -68,9 +82,10 @@ export function Answering({ approval, onAnswer }: AnsweringProps) {
     }
   };
   const schema = objectOf(approval.schema);
+  const errors = fieldErrors(said);
   return (
     <form
-      className={styles.saying2}
+      className={way === "form" ? styles.form : styles.panel}
       noValidate
       onSubmit={(event) => {
         event.preventDefault();
@@ -96,14 +111,14 @@ export function Answering({ approval, onAnswer }: AnsweringProps) {
           }}
         />
       )}
-      {said && <Refused sentence={said} />}
+      {said && (way !== "form" || errors.length === 0) && <Refused sentence={said} />}
       {way === "form" && schema !== null ? (
         <Suspense fallback={<Loading lines={3} />}>
           <SchemaForm
             schema={schema}
             value={draft.answerForm}
             withDefaults
-            errors={fieldErrors(said)}
+            errors={errors}
             onChange={(answerForm) => change({ answerForm })}
           />
         </Suspense>
@@ -120,10 +135,11 @@ export function Answering({ approval, onAnswer }: AnsweringProps) {
           }}
         />
       )}
-      <div className={styles.row}>
+      <div className={way === "form" ? styles.pinned : styles.row}>
         <Button type="submit" look="primary" busy={draft.busy} className={styles.main}>
           {words.verb}
         </Button>
+        {beside}
       </div>
     </form>
   );

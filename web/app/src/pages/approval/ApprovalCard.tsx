@@ -159,7 +159,7 @@ export function ApprovalCard({ approval: told, compact, onDecided, handle, level
               {approval.yours.may.length > 0 ? (
                 <Deciding approval={approval} onDecided={onDecided} handle={handle} />
               ) : (
-                <div className={styles.row}>
+                <div className={styles.pinned}>
                   <More approval={approval} onRespond={() => undefined} />
                 </div>
               )}
@@ -180,9 +180,9 @@ function Section({ title, children }: { title: ReactNode; children: ReactNode })
   const heading = useId();
   return (
     <section className={styles.section} aria-labelledby={heading}>
-      <h3 id={heading} className={styles.label}>
+      <p id={heading} className={styles.label}>
         {title}
-      </h3>
+      </p>
       {children}
     </section>
   );
@@ -202,15 +202,17 @@ function Folded({ title, open, children }: { title: string; open: boolean; child
 
 /** What will be done, in full: nothing in it is left out, and nothing is worded. */
 function What({ approval }: { approval: ApprovalForYou }) {
+  const heading = useId();
   const { kind } = approval;
   if (kind === "node" && approval.args === null) return null;
   const asked = kind === "input" ? restOf(approval) : approval.args;
+  if (kind === "input" && asked === null) return <Raw value={approval.args} name={approval.approval_id} />;
   return (
-    <section className={cx(styles.what, kind === "input" && styles.isQuiet)}>
-      <div className={styles.whatHead}>
-        <h3 className={styles.label}>{words.what[kind]}</h3>
-      </div>
-      {kind === "input" ? asked !== null && <Json value={asked} /> : <Arguments args={asked} schema={approval.schema} />}
+    <section className={cx(styles.what, kind === "input" && styles.isQuiet)} aria-labelledby={heading}>
+      <p id={heading} className={styles.label}>
+        {words.what[kind]}
+      </p>
+      {kind === "input" ? <Arguments args={asked} /> : <Arguments args={asked} schema={approval.schema} />}
       <Raw value={approval.args} name={approval.approval_id} />
     </section>
   );

@@ -5,6 +5,7 @@ import { lazy, type ReactNode, type Ref, Suspense, useEffect, useId, useImperati
 import { useMe } from "../../layout/SessionGate.tsx";
 import { messages } from "../../messages/en.ts";
 import { Button, type Look } from "../../parts/Button.tsx";
+import { cx } from "../../parts/cx.ts";
 import { TextArea } from "../../parts/Field.tsx";
 import { CheckIcon, WarningIcon } from "../../parts/icons.tsx";
 import { Marked } from "../../parts/Marked.tsx";
@@ -21,7 +22,7 @@ const Editing = lazy(() => import("./Editing.tsx"));
 
 const words = messages.approval;
 
-/** A second press this soon after the first is the same press: milliseconds. */
+/** What can be pressed next waits for so long after a press: milliseconds. */
 const SAME_PRESS = 400;
 
 /** What a list can do with the card beside it. */
@@ -108,15 +109,34 @@ export function Deciding({ approval, onDecided, handle }: DecidingProps) {
     edit() {
       if (draft.busy) return;
       if (may.includes("edit")) open({ kind: "edit" });
-      else if (approval.kind === "input") first.current?.querySelector<HTMLElement>("textarea, input, select, button")?.focus();
+      else if (approval.kind === "input") toAnswer(first.current);
     },
     focus() {
-      first.current?.querySelector<HTMLElement>("button, textarea, input")?.focus();
+      // Not a button: the key that led here must not decide.
+      first.current?.closest("article")?.querySelector<HTMLElement>("[data-card-title]")?.focus();
     },
   }));
 
   const kind = draft.open?.kind ?? null;
   const answers = approval.kind === "input" && may.includes("respond");
+  const buttons = (
+    <>
+      {offered(approval).map(({ decision, label, look }) => (
+        <Button
+          key={decision}
+          look={look}
+          busy={draft.busy && decision === "approve"}
+          disabled={draft.busy}
+          className={decision === "approve" ? styles.main : undefined}
+          onClick={() => (decision === "approve" ? begin({ type: "approve" }) : open({ kind: decision }))}
+        >
+          {decision === "approve" && <CheckIcon />}
+          {label}
+        </Button>
+      ))}
+      <More approval={approval} onRespond={() => open({ kind: "respond" })} />
+    </>
+  );
   return (
     <div className={styles.deciding} ref={first}>
       {draft.refusal !== null && kind !== "edit" && !answers && (
@@ -125,7 +145,7 @@ export function Deciding({ approval, onDecided, handle }: DecidingProps) {
         </Notice>
       )}
       {answers && kind !== "armed" && kind !== "reject" && (
-        <Answering approval={approval} onAnswer={(message) => begin({ type: "respond", message })} />
+        <Answering approval={approval} withKeys={handle !== undefined} beside={buttons} onAnswer={(message) => begin({ type: "respond", message })} />
       )}
       {draft.open?.kind === "armed" && (
         <Armed approval={approval} armed={draft.open} busy={draft.busy} onBack={back} onConfirm={send} />
@@ -162,26 +182,15 @@ export function Deciding({ approval, onDecided, handle }: DecidingProps) {
           <Editing approval={approval} onBack={back} onEdit={(args, risk) => begin({ type: "edit", args }, risk)} />
         </Suspense>
       )}
-      {kind === null && (
-        <div className={styles.row}>
-          {offered(approval).map(({ decision, label, look }) => (
-            <Button
-              key={decision}
-              look={look}
-              busy={draft.busy && decision === "approve"}
-              disabled={draft.busy}
-              className={decision === "approve" ? styles.main : undefined}
-              onClick={() => (decision === "approve" ? begin({ type: "approve" }) : open({ kind: decision }))}
-            >
-              {decision === "approve" && <CheckIcon />}
-              {label}
-            </Button>
-          ))}
-          <More approval={approval} onRespond={() => open({ kind: "respond" })} />
-        </div>
-      )}
+      {kind === null && !answers && <div className={styles.pinned}>{buttons}</div>}
     </div>
   );
+}
+
+/** Leads to where a question is answered: what is written in, else the first choice. */
+function toAnswer(place: HTMLElement | null) {
+  const field = place?.querySelector<HTMLElement>("textarea, input, select");
+  (field ?? place?.querySelector<HTMLElement>("button"))?.focus();
 }
 
 interface ArmedProps {
@@ -197,7 +206,8 @@ function Armed({ approval, armed, busy, onBack, onConfirm }: ArmedProps) {
   const title = useId();
   const group = useRef<HTMLDivElement>(null);
   const confirm = useRef<HTMLButtonElement>(null);
-  const [since] = useState(() => performance.now());
+  // Another press that comes at once is the same one: of a double click, or of a key held down.
+  const [isReady, setIsReady] = useState(armed.by === "key");
   const wording: Wording = wordingOf(approval, armed.decision.type);
 
   useEffect(() => {
@@ -207,16 +217,18 @@ function Armed({ approval, armed, busy, onBack, onConfirm }: ArmedProps) {
     group.current?.scrollIntoView({ block: "nearest" });
   }, [armed.by]);
 
-  const sure = () => {
-    if (armed.by === "button" && performance.now() - since < SAME_PRESS) return;
-    onConfirm(armed.decision);
-  };
+  useEffect(() => {
+    if (isReady) return undefined;
+    const timer = setTimeout(() => setIsReady(true), SAME_PRESS);
+    return () => clearTimeout(timer);
+  }, [isReady]);
+
   const missing = approval.quorum - agreeing(approval) - 1;
   const runs = ["approve", "edit", "again"].includes(wording) ? words.armed.runs(nameOf(approval)) : words.armed.goesOn;
   return (
     <div
       ref={group}
-      className={isRisky(armed.risk) ? styles.armedRisky : styles.armed}
+      className={cx(styles.armed, isRisky(armed.risk) && styles.isRisky)}
       role="group"
       aria-labelledby={title}
       tabIndex={-1}
@@ -245,7 +257,7 @@ function Armed({ approval, armed, busy, onBack, onConfirm }: ArmedProps) {
         </div>
       </div>
       <div className={styles.row}>
-        <Button onClick={onBack} disabled={busy}>
+        <Button onClick={onBack} disabled={busy || !isReady}>
           {words.back}
         </Button>
         <Button
@@ -253,7 +265,8 @@ function Armed({ approval, armed, busy, onBack, onConfirm }: ArmedProps) {
           look={isRisky(armed.risk) ? "dangerStrong" : "good"}
           className={styles.main}
           busy={busy}
-          onClick={sure}
+          disabled={!isReady}
+          onClick={() => onConfirm(armed.decision)}
         >
           {words.confirm[wording]}
         </Button>
@@ -291,7 +304,7 @@ function Saying({ label, hint, verb, look, needed, text, busy, onText, onBack, o
   };
   return (
     <form
-      className={styles.saying2}
+      className={styles.panel}
       onSubmit={(event) => {
         event.preventDefault();
         say();

@@ -85,8 +85,8 @@ export default function Editing({ approval, onBack, onEdit }: EditingProps) {
   const top = useRef<HTMLDivElement>(null);
 
   useEffect(() => {
-    top.current?.scrollIntoView({ block: "nearest" });
-    top.current?.focus();
+    top.current?.focus({ preventScroll: true });
+    top.current?.scrollIntoView({ block: "start" });
   }, []);
 
   const refused = draft.refusal ?? (isChanged && !isStale ? meaning.error : null);
@@ -120,7 +120,7 @@ export default function Editing({ approval, onBack, onEdit }: EditingProps) {
       }}
     >
       <div className={styles.editingHead}>
-        <h3>{words.editing.title}</h3>
+        <strong>{words.editing.title}</strong>
         {schema !== null && (
           <Segmented
             label={words.editing.title}
@@ -157,14 +157,14 @@ export default function Editing({ approval, onBack, onEdit }: EditingProps) {
           onChange={(event) => write(event.target.value)}
         />
       )}
-      {said !== null && (
+      {said !== null && errors.length === 0 && (
         <Notice tone="bad" urgent>
           {words.refused} <Marked text={said} lines />
         </Notice>
       )}
       {isChanged ? (
         <div className={styles.section}>
-          <h3 className={styles.label}>{words.editing.diff}</h3>
+          <p className={styles.label}>{words.editing.diff}</p>
           <Diff before={before} after={args} />
         </div>
       ) : (
@@ -172,7 +172,7 @@ export default function Editing({ approval, onBack, onEdit }: EditingProps) {
       )}
       {now !== null && (
         <div className={styles.section} aria-busy={isStale}>
-          <h3 className={styles.label}>{words.editing.effect}</h3>
+          <p className={styles.label}>{words.editing.effect}</p>
           {isStale && <p className={styles.stale}>{words.effectStale}</p>}
           <div className={isStale ? styles.isStale : undefined}>
             {now.preview !== null && <Effect preview={now.preview} />}
@@ -186,7 +186,7 @@ export default function Editing({ approval, onBack, onEdit }: EditingProps) {
           </div>
         </div>
       )}
-      <div className={styles.row}>
+      <div className={styles.pinned}>
         <Button onClick={onBack} disabled={draft.busy}>
           {words.back}
         </Button>
