@@ -130,6 +130,7 @@ class Draft {
   readonly index: Index;
   #messages: Message[] | null = null;
   #approvals: Record<string, ApprovalState> | null = null;
+  #pending: readonly ApprovalState[];
   #runs: Record<string, RunState> | null = null;
   #spans: Span[] | null = null;
   #checkpoints: EventOf<"checkpoint">[] | null = null;
@@ -142,6 +143,7 @@ class Draft {
     this.thread_id = view.thread_id;
     this.gap = view.gap;
     this.active = view.active?.run_id ?? null;
+    this.#pending = view.pending;
     this.index = indexOf(view);
   }
 
@@ -168,7 +170,7 @@ class Draft {
       thread_id: this.thread_id,
       messages: this.messages,
       approvals: this.approvals,
-      pending: this.#pending(),
+      pending: this.#pending,
       runs,
       active: this.active === null ? null : (runs[this.active] ?? null),
       spans: this.spans,
@@ -179,11 +181,6 @@ class Draft {
     };
     indexes.set(view, this.index);
     return view;
-  }
-
-  #pending(): readonly ApprovalState[] {
-    if (this.#approvals === null) return this.#view.pending;
-    return Object.values(this.#approvals).filter((each) => each.status === "pending");
   }
 
   // ── messages ──
@@ -244,6 +241,15 @@ class Draft {
   setApproval(approval: ApprovalState): void {
     this.#approvals ??= { ...this.#view.approvals };
     this.#approvals[approval.approval_id] = approval;
+    const id = approval.approval_id;
+    const at = this.#pending.findIndex((each) => each.approval_id === id);
+    if (approval.status !== "pending") {
+      if (at >= 0) this.#pending = this.#pending.toSpliced(at, 1);
+    } else if (at >= 0) {
+      this.#pending = this.#pending.with(at, approval);
+    } else {
+      this.#pending = [...this.#pending, approval];
+    }
     const row = this.index.asked.get(approval.approval_id);
     const message = row === undefined ? undefined : this.messages[row];
     if (row === undefined || message === undefined) return;

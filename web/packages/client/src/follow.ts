@@ -260,6 +260,7 @@ export async function* stream(
 ): AsyncGenerator<Heard[], void, undefined> {
   const cut = new AbortController();
   const forward = () => cut.abort(signal.reason);
+  if (signal.aborted) forward();
   signal.addEventListener("abort", forward, { once: true });
   try {
     const response = await wire.open(eventsCall(place), cut.signal);

