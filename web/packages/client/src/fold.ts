@@ -875,7 +875,8 @@ function takeApproval(draft: Draft, event: AboutApproval): void {
   const call = draft.call(approval.tool_call_id);
   if (call === null || call.approval?.approval_id !== approval.approval_id) return;
   if (event.type === "approval_edited") draft.setCall(call.id, { args: event.args ?? null });
-  if (approval.status === "pending" || isOver(call)) return;
+  const isUnknown = approval.kind === "unknown_outcome" && call.status === "unknown";
+  if (approval.status === "pending" || (isOver(call) && !isUnknown)) return;
   draft.setCall(call.id, decidedCall(call, approval));
 }
 

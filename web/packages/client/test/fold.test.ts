@@ -107,6 +107,25 @@ test("what a retried call of a model had written is taken back", () => {
   expect(texts(fold(view, [token(5, "b", "Whole")]))).toEqual(["person: Hello", "agent: Whole"]);
 });
 
+test("what became of a call that was cut off is what a person says", () => {
+  const call = { tool: "pay", tool_call_id: "c" };
+  const about = { ...of, ...call, approval_id: "a", kind: "unknown_outcome" };
+  const events: Event[] = [
+    started(),
+    { ...of, type: "tool_start", seq: 2, ...call, input: { amount: 3 } },
+    { ...of, type: "tool_unknown", seq: 3, ...call },
+    { ...about, type: "approval_required", seq: 4, allowed: ["approve", "respond", "reject"] },
+  ];
+  const asked = fold(EMPTY, events);
+  expect(texts(asked)).toEqual(["person: Hello", "tool: pay unknown"]);
+  expect(asked.pending).toHaveLength(1);
+  const decided = { ...about, type: "approval_decided", seq: 5, by: "ann" } as const;
+  const said = fold(asked, [{ ...decided, decision: "respond", message: "paid 3" }]);
+  expect(texts(said)).toEqual(["person: Hello", "tool: pay done"]);
+  const refused = fold(asked, [{ ...decided, decision: "reject" }]);
+  expect(texts(refused)).toEqual(["person: Hello", "tool: pay denied"]);
+});
+
 test("10,000 events take less than 100 ms of a processor", () => {
   const events: Event[] = [started()];
   for (let seq = 2; seq <= 10_000; seq += 1) events.push(token(seq, `m${seq >> 4}`, "word "));
