@@ -54,7 +54,7 @@ class Watched:
     def check(self) -> None:
         """Fail the test if there was a fault."""
         faults = [each for each in self.faults if not self._is_forgiven(each)]
-        assert faults == [], "The page should not have done this."
+        assert faults == [], f"The page should not have done this: {faults}"
 
     def watch(self, context: BrowserContext) -> None:
         """Listen to all pages of the context."""

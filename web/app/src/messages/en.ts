@@ -821,6 +821,7 @@ export const messages = {
         "Delete all records older than 2015",
       ],
       asks: "Asks first",
+      canDo: (agent: string) => `What ${agent} can do`,
       tools: (count: number, asking: number) =>
         `${counted(count, "tool", "tools")}${asking === 0 ? "" : `, ${asking} of which ask first`}`,
       nodes: (names: string) => `A graph of its own: ${names}.`,

@@ -6,9 +6,41 @@ import ReactMarkdown, { type Components } from "react-markdown";
 import remarkGfm from "remark-gfm";
 import { messages } from "../messages/en.ts";
 import styles from "./Markdown.module.css";
+import { Marked } from "./Marked.tsx";
 
 const ADDRESSES = /^(https?:\/\/|mailto:)/i;
 const PLUGINS = [remarkGfm];
+
+/** Nothing but these can need a mark. */
+const PLAIN = /^[\t\n\r\x20-\x7e]*$/;
+
+interface Branch {
+  type: string;
+  value?: string;
+  tagName?: string;
+  properties?: Record<string, never>;
+  children?: Branch[];
+}
+
+/** Puts texts in which something may be unseen into an element that `Marked` draws. */
+function markUnseen() {
+  const walk = (branch: Branch): Branch => {
+    if (branch.type === "text" && !PLAIN.test(branch.value ?? "")) {
+      return { type: "element", tagName: "mark", properties: {}, children: [branch] };
+    }
+    if (branch.children !== undefined) branch.children = branch.children.map(walk);
+    return branch;
+  };
+  return (tree: Branch) => {
+    walk(tree);
+  };
+}
+
+const REHYPE_PLUGINS = [markUnseen];
+
+function MarkedText({ children }: ComponentProps<"mark">) {
+  return typeof children === "string" ? <Marked text={children} /> : children;
+}
 
 /** A link of somebody else's words: where it leads is always in sight. */
 function Anchor({ href, children }: ComponentProps<"a">) {
@@ -43,12 +75,12 @@ function Table({ children }: ComponentProps<"table">) {
   );
 }
 
-const COMPONENTS: Components = { a: Anchor, img: Picture, pre: Preformatted, table: Table };
+const COMPONENTS: Components = { mark: MarkedText, a: Anchor, img: Picture, pre: Preformatted, table: Table };
 
 const Block = memo(function Block({ text }: { text: string }) {
   return (
     <div className={styles.block}>
-      <ReactMarkdown remarkPlugins={PLUGINS} components={COMPONENTS} skipHtml={false}>
+      <ReactMarkdown remarkPlugins={PLUGINS} rehypePlugins={REHYPE_PLUGINS} components={COMPONENTS} skipHtml={false}>
         {text}
       </ReactMarkdown>
     </div>

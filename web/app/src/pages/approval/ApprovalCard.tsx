@@ -179,12 +179,13 @@ function newest(told: ApprovalForYou, now: Approval | null): ApprovalForYou {
 function Section({ title, children }: { title: ReactNode; children: ReactNode }) {
   const heading = useId();
   return (
-    <section className={styles.section} aria-labelledby={heading}>
+    // No landmark: there may be several cards on a page.
+    <div className={styles.section} role="group" aria-labelledby={heading}>
       <p id={heading} className={styles.label}>
         {title}
       </p>
       {children}
-    </section>
+    </div>
   );
 }
 

@@ -87,7 +87,6 @@ export function AskedRow({ approvalId }: { approvalId: string }) {
     <div className={styles.card}>
       <ApprovalCard
         compact
-        level={3}
         approval={approval}
         onDecided={() => void queries.invalidateQueries({ queryKey: ["approvals"] })}
       />

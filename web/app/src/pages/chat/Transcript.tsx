@@ -52,11 +52,13 @@ function askedIn(row: Row): string[] {
 const NEAR_END = 64;
 /** So close to the beginning, older messages are read. */
 const NEAR_BEGINNING = 200;
+/** The height of what stands over the oldest message that was read. */
+const OLDER_HEIGHT = 64;
 
 /** All that was said and done, of which only what is in sight is in the page. */
 export function Transcript({ view, waiting, hasOlder, isReadingOlder, readOlder }: TranscriptProps) {
   const scroller = useRef<HTMLDivElement>(null);
-  const rows = useMemo(() => rowsOf(view, { hasOlder, waiting }), [view, hasOlder, waiting]);
+  const rows = useMemo(() => rowsOf(view, waiting, !hasOlder), [view, waiting, hasOlder]);
   // A row in which a question waits stays in the page, since something may be written in it.
   const asking = useMemo(
     () => rows.flatMap((row, place) => (askedIn(row).length > 0 ? [place] : [])),
@@ -85,7 +87,7 @@ export function Transcript({ view, waiting, hasOlder, isReadingOlder, readOlder 
     anchorTo: "end",
     followOnAppend: true,
     scrollEndThreshold: NEAR_END,
-    paddingStart: 16,
+    paddingStart: hasOlder ? OLDER_HEIGHT : 16,
     paddingEnd: 24,
     onChange: (instance) => setIsAway(!instance.isAtEnd(NEAR_END)),
   });
@@ -122,14 +124,21 @@ export function Transcript({ view, waiting, hasOlder, isReadingOlder, readOlder 
       requestAnimationFrame(() => {
         const place = latest.current.findIndex((row) => askedIn(row).includes(approvalId));
         const row = scroller.current?.querySelector<HTMLElement>(`[data-index="${place}"]`);
-        const height = scroller.current?.clientHeight ?? 0;
-        if (row && row.offsetHeight > height) virtual.scrollToIndex(place, { align: "start" });
+        const window = scroller.current?.clientHeight ?? 0;
+        if (row && row.offsetHeight > window) virtual.scrollToIndex(place, { align: "start" });
       });
     },
     [virtual],
   );
   const { range } = virtual;
   const isAsked = asking.some((place) => range && place >= range.startIndex && place <= range.endIndex);
+
+  // A page that does not fill the window leaves nothing to scroll to older ones by.
+  const height = virtual.getTotalSize();
+  useEffect(() => {
+    const isShort = height < (scroller.current?.clientHeight ?? 0);
+    if (hasOlder && !isReadingOlder && isShort) readOlder();
+  }, [hasOlder, isReadingOlder, height, readOlder]);
 
   const toEnd = () => {
     virtual.scrollToEnd();
@@ -149,7 +158,15 @@ export function Transcript({ view, waiting, hasOlder, isReadingOlder, readOlder 
         onScroll={onScroll}
       >
         <CardShown.Provider value={onCardShown}>
-          <div className={styles.rows} style={{ height: virtual.getTotalSize() }}>
+          <div className={styles.rows} style={{ height }}>
+            {/* No row: the one that is read keeps its place when others come before it. */}
+            {hasOlder && (
+              <div className={styles.older}>
+                <Button small look="quiet" busy={isReadingOlder} onClick={readOlder}>
+                  {isReadingOlder ? words.readingOlder : words.older}
+                </Button>
+              </div>
+            )}
             {virtual.getVirtualItems().map((item) => (
               <div
                 key={item.key}
@@ -160,7 +177,7 @@ export function Transcript({ view, waiting, hasOlder, isReadingOlder, readOlder 
                 style={{ top: item.start }}
               >
                 <div className={styles.column}>
-                  <RowView row={rowAt(item.index)} isReadingOlder={isReadingOlder} readOlder={readOlder} />
+                  <RowView row={rowAt(item.index)} />
                 </div>
               </div>
             ))}
@@ -177,22 +194,8 @@ export function Transcript({ view, waiting, hasOlder, isReadingOlder, readOlder 
   );
 }
 
-interface RowViewProps {
-  row: Row;
-  isReadingOlder: boolean;
-  readOlder: () => void;
-}
-
-function RowView({ row, isReadingOlder, readOlder }: RowViewProps) {
+function RowView({ row }: { row: Row }) {
   switch (row.kind) {
-    case "older":
-      return (
-        <div className={styles.older}>
-          <Button small look="quiet" busy={isReadingOlder} onClick={readOlder}>
-            {isReadingOlder ? words.readingOlder : words.older}
-          </Button>
-        </div>
-      );
     case "gap":
       return <Notice>{words.gap}</Notice>;
     case "message":

@@ -20,7 +20,8 @@ export interface WelcomeProps {
 export function Welcome({ agents, onSuggest }: WelcomeProps) {
   const isDemo = agents.length === 1 && agents[0]?.agent === DEMO;
   return (
-    <div className={styles.welcome}>
+    // It scrolls, so the keyboard must be able to reach it.
+    <div className={styles.welcome} tabIndex={0} role="group" aria-label={words.title}>
       <div className={styles.inner}>
         <span className={styles.mark}>
           <ChatIcon />
@@ -48,7 +49,7 @@ function Abilities({ agent, isOnly }: { agent: Agent; isOnly: boolean }) {
   const tools = agent.tools ?? [];
   const asking = tools.filter((tool) => tool.needs_approval);
   return (
-    <section className={styles.agent} aria-label={agent.agent}>
+    <section className={styles.agent} aria-label={words.canDo(agent.agent)}>
       <h3 className={styles.name}>
         <Marked text={agent.agent} />
         {isOnly ? null : <span className={styles.count}>{words.tools(tools.length, asking.length)}</span>}

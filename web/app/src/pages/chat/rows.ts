@@ -13,7 +13,6 @@ export interface Turn {
 }
 
 export type Row =
-  | { kind: "older"; key: string }
   | { kind: "gap"; key: string }
   | { kind: "message"; key: string; message: Message; agent: string; opens: boolean; files: SentFile[] }
   | { kind: "failure"; key: string; span: Span }
@@ -32,17 +31,13 @@ export interface SentFile {
 /** The field of a run's metadata that names the files of its message: events have only its text. */
 export const FILES = "files";
 
-export interface Beside {
-  /** There are older events that were not read yet. */
-  hasOlder: boolean;
-  /** Questions that wait, by their ids, as the server lists them. */
-  waiting: readonly string[];
-}
-
-export function rowsOf(view: View, beside: Beside): Row[] {
+/**
+ * The rows. `waiting` are the ids of the questions that wait, as the server lists them; with
+ * `isWhole`, all that is left of the conversation was read.
+ */
+export function rowsOf(view: View, waiting: readonly string[], isWhole: boolean): Row[] {
   const rows: Row[] = [];
-  if (beside.hasOlder) rows.push({ kind: "older", key: "older" });
-  else if (view.gap !== null) rows.push({ kind: "gap", key: "gap" });
+  if (isWhole && view.gap !== null) rows.push({ kind: "gap", key: "gap" });
 
   const usage = usageByRun(view.messages);
   const failures = failuresIn(view);
@@ -66,7 +61,7 @@ export function rowsOf(view: View, beside: Beside): Row[] {
   });
   while (failure < failures.length) rows.push(failed(failures[failure++]));
 
-  for (const approvalId of beside.waiting) {
+  for (const approvalId of waiting) {
     if (view.approvals[approvalId] === undefined) {
       rows.push({ kind: "asked", key: `asked-${approvalId}`, approvalId });
     }
