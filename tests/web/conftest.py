@@ -31,6 +31,8 @@ from tests.support.waiting import PATIENCE
 
 HERE = Path(__file__).parent
 
+expect.set_options(timeout=PATIENCE * 1000)
+
 Browse = Callable[..., Awaitable[Page]]
 
 
