@@ -43,7 +43,7 @@ export interface FollowOptions {
   /** Ends the stream, without an error. */
   readonly signal?: AbortSignal | undefined;
   readonly onLink?: ((state: LinkState, news: LinkNews) => void) | undefined;
-  /** Use one stream for all tabs of a browser that follow the same. */
+  /** Use one stream for all tabs of a browser that follow the same; that of a run is never shared. */
   readonly share?: boolean | undefined;
 }
 

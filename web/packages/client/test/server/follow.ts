@@ -174,3 +174,42 @@ test("the feed of approvals is followed until its signal is aborted", async () =
   await following;
   assert.equal(new URL(url).hostname, "127.0.0.1");
 });
+
+interface Spoken {
+  readonly type: string;
+  readonly id: string;
+  readonly content: string;
+  readonly tool_call_id?: string;
+}
+
+test("what is folded is what the thread's state has", async () => {
+  const run = await assent.runs.start("look 3; pay 5 then pay 6; pay 7", { agent: "agent" });
+  let view = EMPTY;
+  for await (const batch of assent.follow({ thread: run.thread_id }).batches()) {
+    view = fold(view, batch);
+    for (const shown of view.active === null ? view.pending : []) {
+      const { args } = shown as { args: { amount: number } };
+      const decision =
+        args.amount === 6
+          ? ({ type: "reject", message: "Not six." } as const)
+          : ({ type: "approve" } as const);
+      await assent.approvals.decide(shown, decision);
+    }
+    if (Object.values(view.runs).at(-1)?.status === "success") break;
+  }
+  const { values } = await assent.threads.get(run.thread_id);
+  const { messages } = values as { messages: Spoken[] };
+  const said = messages.filter((message) => message.type === "ai");
+  const agents = view.messages.filter((message) => message.role === "agent");
+  assert.deepEqual(
+    agents.map((message) => [message.id, spoken({ ...view, messages: [message] }).join("")]),
+    said.map((message) => [message.id, message.content]),
+  );
+  const calls = agents.flatMap((message) => message.parts.filter((part) => part.type === "call"));
+  const answered = messages.filter((message) => message.type === "tool");
+  assert.equal(calls.length, 4);
+  assert.deepEqual(
+    new Map(calls.map((call) => [call.id, call.output])),
+    new Map(answered.map((message) => [message.tool_call_id, message.content])),
+  );
+});
