@@ -19,9 +19,12 @@ from tests.support.secrets import bearer, keys_of
 from tests.support.server import Api, Server, asking, scripted_agents, serving
 from tests.web.conftest import Browse
 
-AGENTS = ("agent", "asking")
+AGENTS = ("agent", "asking", "slow_agent")
 WEB = REPOSITORY / "web"
-EXAMPLE = WEB / "packages" / "assistant-ui" / "examples" / "chat"
+PACKAGE = WEB / "packages" / "assistant-ui"
+EXAMPLE = PACKAGE / "examples" / "chat"
+PLAIN = PACKAGE / "test" / "plain"
+"""A page with assistant-ui's own approvals in place of our card."""
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'; "
@@ -36,23 +39,36 @@ quorum = 2
 Open = Callable[..., Awaitable[Page]]
 
 
+def built_by_vite(source: Path, folder: Path) -> Path:
+    """The page as Vite builds it into the folder."""
+    vite = [node(), "node_modules/vite/bin/vite.js", "build", source, "--outDir", str(folder)]
+    options = ["--config", EXAMPLE / "vite.config.ts", "--logLevel", "error", "--emptyOutDir"]
+    subprocess.run([*vite, *options], cwd=WEB, check=True, capture_output=True)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example as Vite builds it."""
-    made = tmp_path_factory.mktemp("example")
-    vite = [node(), "node_modules/vite/bin/vite.js", "build", EXAMPLE, "--outDir", str(made)]
-    options = ["--logLevel", "error", "--emptyOutDir"]
-    subprocess.run([*vite, *options], cwd=WEB, check=True, capture_output=True)
-    return made
+    """The example, built."""
+    return built_by_vite(EXAMPLE, tmp_path_factory.mktemp("example"))
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page with assistant-ui's own approvals, built."""
+    return built_by_vite(PLAIN, tmp_path_factory.mktemp("plain"))
 
 
 @pytest.fixture
-def opened(browse: Browse, server: Server, example: Path) -> Open:
-    """Opens the example, which stands beside the server's API: `await opened("?agent=agent")`."""
+def opened(server: Server, browse: Browse, example: Path) -> Open:
+    """Opens the example, which stands beside the server's API: `await opened("?agent=agent")`. The
+    server is asked for first, so that it ends after the pages that follow it."""
 
-    async def opened(query: str = "", at: Server = server, **options: str) -> Page:
+    async def opened(
+        query: str = "", at: Server = server, files: Path = example, **options: str
+    ) -> Page:
         page = await browse(at, **options)
-        await page.route("**/example/**", partial(serve, example))
+        await page.route("**/example/**", partial(serve, files))
         await page.goto(f"/example/{query}")
         return page
 
@@ -167,6 +183,37 @@ async def test_who_is_slower_reads_who_was_faster(opened: Open, api: Api, server
     await asked.get_by_role("button", name="Approve").click()
     await expect(asked.get_by_role("status")).to_contain_text("rejected by local")
     assert server.traces() == []
+
+
+async def test_a_run_is_stopped(opened: Open) -> None:
+    page = await opened("?agent=slow_agent")
+    await say(page, "tell 400")
+    await expect(page.get_by_role("log")).to_contain_text("word3")
+    await page.get_by_role("button", name="Stop").click()
+    await expect(page.get_by_role("log")).to_contain_text("cancelled")
+    await expect(page.get_by_role("button", name="Send")).to_be_visible()
+
+
+async def test_assistant_uis_own_approvals_decide(
+    opened: Open, api: Api, server: Server, plain: Path
+) -> None:
+    await api.stream("pay 5; pay 6", thread_id="calls", agent="agent")
+    page = await opened("?thread=calls", files=plain)
+    await page.get_by_role("button", name="Yes").first.click()
+    await expect(page.get_by_role("button", name="No")).to_have_count(1)
+    await page.get_by_label("Words").fill("Not six.")
+    await page.get_by_role("button", name="No").click()
+    await expect(page.locator('[data-approved="false"]')).to_have_count(1)
+    assert "Not six." in await api.last_words("calls")
+    assert server.traces() == ["pay 5"]
+
+    await api.stream("Which?", thread_id="words", agent="asking")
+    page = await opened("?thread=words", files=plain)
+    await expect(page.get_by_role("group", name="Which?")).to_be_visible()
+    await page.get_by_label("Words").fill("red")
+    await page.get_by_role("button", name="Yes").click()
+    await expect(page.locator('[data-approved="true"]')).to_have_count(1)
+    assert await api.last_words("words") == "Answers: ['red']"
 
 
 async def test_two_must_agree_to_what_one_of_them_has_edited(opened: Open, tmp_path: Path) -> None:
