@@ -1,13 +1,13 @@
 import { useEffect, useState } from "react";
 import { messages } from "../messages/en.ts";
-import { clockTime, duration, fullTime, relativeTime, serverNow } from "./times.ts";
+import { clockTime, duration, fullTime, preciseTime, relativeTime, serverNow } from "./times.ts";
 import styles from "./Time.module.css";
 import { cx } from "./cx.ts";
 
 const SECOND = 1000;
 
 /** One clock for all times of the page: each of its readers is told once every `interval`. */
-function useNow(interval: number): number {
+export function useNow(interval: number): number {
   const [now, setNow] = useState(serverNow);
   useEffect(() => {
     const timer = setInterval(() => setNow(serverNow()), interval);
@@ -16,12 +16,12 @@ function useNow(interval: number): number {
   return now;
 }
 
-/** A time: how long ago or when, with the full one behind it. */
-export function Time({ at, exact }: { at: string; exact?: boolean }) {
+/** A time: how long ago, or the clock's with seconds or milliseconds; the full one is behind it. */
+export function Time({ at, exact, precise }: { at: string; exact?: boolean; precise?: boolean }) {
   const now = useNow(20 * SECOND);
   return (
     <time dateTime={at} title={fullTime(at)} className={styles.time}>
-      {exact ? clockTime(at) : relativeTime(at, now)}
+      {precise ? preciseTime(at) : exact ? clockTime(at) : relativeTime(at, now)}
     </time>
   );
 }

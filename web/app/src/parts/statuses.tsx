@@ -7,9 +7,12 @@ const RUNS: Record<string, Tone> = {
   pending: "neutral",
   running: "active",
   cancelling: "active",
-  paused: "waiting",
+  busy: "active",
+  interrupted: "waiting",
+  idle: "neutral",
   success: "good",
-  failed: "bad",
+  error: "bad",
+  timeout: "bad",
   cancelled: "neutral",
 };
 
@@ -30,8 +33,9 @@ function wordOf(words: Record<string, string>, value: string): string {
   return words[value] ?? value;
 }
 
-/** How a run, or a thread, stands. */
-export function RunStatus({ status }: { status: string }) {
+/** How a run, or a thread, stands. One that has paused, and whose pause `isOver`, waits for nobody. */
+export function RunStatus({ status, isOver }: { status: string; isOver?: boolean }) {
+  if (status === "interrupted" && isOver) return <Badge dot>{messages.status.paused}</Badge>;
   return (
     <Badge tone={RUNS[status] ?? "neutral"} dot>
       {wordOf(messages.status.runs, status)}

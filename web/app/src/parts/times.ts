@@ -31,6 +31,13 @@ const day = new Intl.DateTimeFormat(LOCALE, { day: "numeric", month: "short" });
 const dayAndYear = new Intl.DateTimeFormat(LOCALE, { dateStyle: "medium" });
 const clock = new Intl.DateTimeFormat(LOCALE, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 const clockSeconds = new Intl.DateTimeFormat(LOCALE, { timeStyle: "medium", hourCycle: "h23" });
+const clockMillis = new Intl.DateTimeFormat(LOCALE, {
+  hour: "2-digit",
+  minute: "2-digit",
+  second: "2-digit",
+  fractionalSecondDigits: 3,
+  hourCycle: "h23",
+});
 const relative = new Intl.RelativeTimeFormat(LOCALE, { numeric: "auto", style: "short" });
 
 export function fullTime(at: string): string {
@@ -39,6 +46,11 @@ export function fullTime(at: string): string {
 
 export function clockTime(at: string): string {
   return clockSeconds.format(new Date(at));
+}
+
+/** "14:03:07.250". */
+export function preciseTime(at: string): string {
+  return clockMillis.format(new Date(at));
 }
 
 /** "in 5 min.", "2 hr. ago", and beyond a week the date. */

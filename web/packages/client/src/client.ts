@@ -231,6 +231,11 @@ class Agents extends Group {
   graph(agent: string, options: Options = {}): Promise<Schemas["AgentGraphs"]> {
     return this.read(`${pathOf("agents", agent)}/graph`, options);
   }
+
+  /** The JSON Schemas of an agent's input, output, state, config and context. */
+  schemas(agent: string, options: Options = {}): Promise<Schemas["SchemasView"]> {
+    return this.read(`${pathOf("assistants", agent)}/schemas`, options);
+  }
 }
 
 /** Runs: what happens between a message or a decision and the next end or pause. */
@@ -325,6 +330,16 @@ class Threads extends Group {
   /** Threads without their states, those that changed last first. */
   list(query: Query<"/threads"> & Cursor = {}, options: Options = {}): Listing<Thread> {
     return this.listing("/threads", "threads", query, options);
+  }
+
+  /** Threads with these ids, with nothing but their title and their status. */
+  async summaries(
+    threadIds: readonly string[],
+    options: Options = {},
+  ): Promise<readonly Pick<Thread, "thread_id" | "title" | "status">[]> {
+    const select = ["thread_id", "title", "status"];
+    const body = { ids: threadIds, select, limit: threadIds.length };
+    return this.post("/threads/search", body, options);
   }
 
   /** Change these fields of its metadata; null takes one off. */
