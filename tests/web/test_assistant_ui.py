@@ -239,6 +239,8 @@ async def test_two_must_agree_to_what_one_of_them_has_edited(opened: Open, tmp_p
         await asked.get_by_role("button", name="Approve").click()
         await expect(page.get_by_role("log")).to_contain_text("paid 7")
         assert server.traces() == ["pay 7"]
+        # It follows a server that ends before the other.
+        await page.close()
 
 
 async def test_nothing_is_wrong_for_those_who_hear_the_page(opened: Open) -> None:
