@@ -51,6 +51,12 @@ settings.register_profile("assent", deadline=None, suppress_health_check=[Health
 settings.load_profile("assent")
 
 
+# What is imported and collected stays until the end: to look for garbage among it takes seconds of CPU
+# in each worker.
+# `pytest_collection_finish` turns that on again.
+gc.disable()
+
+
 def pytest_configure() -> None:
     log_plainly()
 
@@ -58,7 +64,8 @@ def pytest_configure() -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(config: pytest.Config) -> None:
     """What the workers of a run need once, and not one each: a process that has imported everything,
-    and the bytecode of the tests."""
+    and the bytecode of the tests. This process collects no tests itself."""
+    gc.enable()
     share_zygote()
     write_bytecode(config)
 
@@ -86,6 +93,7 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 50, 8)
+    gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)
