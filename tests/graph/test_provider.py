@@ -18,7 +18,7 @@ import openai
 import pytest
 from langchain_core.messages import AIMessageChunk
 from langchain_core.runnables import RunnableConfig
-from langchain_core.tools import ToolException
+from langchain_core.tools import ToolException, tool
 from langchain_openai import ChatOpenAI
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import RetryPolicy, TimeoutPolicy
@@ -56,33 +56,52 @@ class Office:
     def paid(self) -> Json:
         return {args["to"]: args["amount"] for tool, args in self.done if tool == "pay"}
 
-    def tools(self) -> list[Callable[..., Any]]:
-        def look(record: int) -> str:
-            """Read a record."""
-            self.done.append(("look", {"record": record}))
-            return f"Record {record} is in order."
 
-        def pay(to: str, amount: int) -> str:
-            """Pay somebody."""
-            self.done.append(("pay", {"to": to, "amount": amount}))
-            return f"Paid {amount} to {to}."
+def office_of(config: RunnableConfig) -> Office:
+    """The office that a call is made in. The tools are made once for all of them: their schemas
+    take longer than most tests."""
+    office = config["configurable"]["office"]
+    assert isinstance(office, Office)
+    return office
 
-        def mail(to: str) -> str:
-            """Write to somebody."""
-            self.done.append(("mail", {"to": to}))
-            return f"Wrote to {to}."
 
-        def fail() -> str:
-            """Fail."""
-            raise ToolException("The drawer is stuck.")
+@tool
+def look(record: int, config: RunnableConfig) -> str:
+    """Read a record."""
+    office_of(config).done.append(("look", {"record": record}))
+    return f"Record {record} is in order."
 
-        async def queue() -> str:
-            """Stand in a queue until the counter closes."""
-            self.queued.set()
-            await self.closed.wait()
-            return "It closed."
 
-        return [look, pay, mail, fail, queue]
+@tool
+def pay(to: str, amount: int, config: RunnableConfig) -> str:
+    """Pay somebody."""
+    office_of(config).done.append(("pay", {"to": to, "amount": amount}))
+    return f"Paid {amount} to {to}."
+
+
+@tool
+def mail(to: str, config: RunnableConfig) -> str:
+    """Write to somebody."""
+    office_of(config).done.append(("mail", {"to": to}))
+    return f"Wrote to {to}."
+
+
+@tool
+def fail() -> str:
+    """Fail."""
+    raise ToolException("The drawer is stuck.")
+
+
+@tool
+async def queue(config: RunnableConfig) -> str:
+    """Stand in a queue until the counter closes."""
+    office = office_of(config)
+    office.queued.set()
+    await office.closed.wait()
+    return "It closed."
+
+
+TOOLS = [look, pay, mail, fail, queue]
 
 
 @dataclass
@@ -153,13 +172,13 @@ def chat_model(server: OpenAIServer, **options: Any) -> ChatOpenAI:
 def bench_of(server: OpenAIServer, model: ChatOpenAI | str, **options: Any) -> Bench:
     office = Office()
     agent = build_hitl_agent(
-        model, office.tools(), approve=["pay", "mail"], checkpointer=InMemorySaver(), **options
+        model, TOOLS, approve=["pay", "mail"], checkpointer=InMemorySaver(), **options
     )
     return Bench(
         server=server,
         office=office,
         agent=agent,
-        config={"configurable": {"thread_id": str(uuid4())}},
+        config={"configurable": {"thread_id": str(uuid4()), "office": office}},
     )
 
 
