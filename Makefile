@@ -123,7 +123,7 @@ crash: $(VENV)/ready  ## Kill, starve and attack the server for hours; CONTRIBUT
 	CRASH_CONTESTS=$(CONTESTS) $(BIN)/python -m pytest tests/acceptance/test_contested_decisions.py
 	CRASH_CONTESTS=$(CONTESTS) $(BIN)/python -m pytest tests/api/test_decisions.py -k all_people
 	CRASH_DECISIONS=200 $(BIN)/python -m pytest tests/acceptance/test_audit.py -k very_many
-	CRASH_ROUNDS=16 $(BIN)/python -m pytest tests/acceptance/test_approval_crashes.py
+	CRASH_ROUNDS=27 $(BIN)/python -m pytest tests/acceptance/test_approval_crashes.py
 	ASSENT_SEEDS=$(LIVES) $(BIN)/python -m pytest tests/approvals/test_lives.py
 	ASSENT_SEEDS=500 $(BIN)/python -m pytest tests/storage/test_saver_random.py
 	ASSENT_LIVES=$(WIRED_LIVES) $(BIN)/python -m pytest tests/runs/test_lives.py

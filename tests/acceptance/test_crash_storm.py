@@ -14,7 +14,7 @@ import pytest
 
 from tests.acceptance.crash_storm import Plan, storm
 
-KILLS = int(os.environ.get("CRASH_KILLS", "10"))
+KILLS = int(os.environ.get("CRASH_KILLS", "7"))
 SEED = int(os.environ.get("CRASH_SEED", random.randrange(1_000_000)))
 
 MUTANT_KILLS = 5
@@ -30,7 +30,7 @@ luck."""
 async def test_killed_at_any_moment_it_loses_doubles_and_leaves_nothing(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    report = await storm(tmp_path, Plan(rounds=KILLS, seed=SEED))
+    report = await storm(tmp_path, Plan(rounds=KILLS, seed=SEED, rest_every=min(KILLS, 10)))
     with capfd.disabled():
         print(f"\n{report}")  # noqa: T201  (what `make crash` is run for)
     assert not report.findings, str(report)
