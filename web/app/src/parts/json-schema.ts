@@ -14,13 +14,19 @@ const isNull = (schema: unknown) => isSchema(schema) && schema["type"] === "null
 /** What says something about a field, whatever its type. */
 const SAYINGS = ["title", "description", "default"];
 
-/** The name of a way to write a value, where there are several. */
-function titled(option: unknown): unknown {
-  if (!isSchema(option) || typeof option["title"] === "string") return option;
+/** Names the ways to write a value, where there are several: "value, as a text". */
+function titled(schema: Schema, field: string): Schema {
+  const place = ["anyOf", "oneOf"].find((name) => Array.isArray(schema[name]));
+  const options = place === undefined ? undefined : schema[place];
+  if (place === undefined || !Array.isArray(options)) return schema;
   const types: Record<string, string> = messages.form.types;
-  const type = option["type"];
-  const title = typeof type === "string" ? types[type] : undefined;
-  return title === undefined ? option : { ...option, title };
+  const named = options.map((option: unknown) => {
+    if (!isSchema(option) || typeof option["title"] === "string") return option;
+    const type = option["type"];
+    const word = typeof type === "string" ? types[type] : undefined;
+    return word === undefined ? option : { ...option, title: messages.form.as(field, word) };
+  });
+  return { ...schema, [place]: named };
 }
 
 /** "One of these, or null" is one field that may be left out, and not a choice. */
@@ -36,7 +42,7 @@ function withoutNull(schema: Schema): Schema {
     const said = Object.entries(around).filter(([name]) => SAYINGS.includes(name));
     return { ...only, ...Object.fromEntries(said) };
   }
-  return { ...around, [place]: left.map(titled) };
+  return { ...around, [place]: left };
 }
 
 function withoutNullType(schema: Schema): Schema {
@@ -58,7 +64,7 @@ function deep(value: unknown): unknown {
       Object.entries(inner).map(([field, each]) => {
         const known = deep(each);
         // Fields have the names that the table of arguments shows them under.
-        return [field, name === "properties" && isSchema(known) ? { ...known, title: field } : known];
+        return [field, name === "properties" && isSchema(known) ? { ...titled(known, field), title: field } : known];
       }),
     );
   }

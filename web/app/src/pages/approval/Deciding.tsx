@@ -88,9 +88,14 @@ export function Deciding({ approval, onDecided, handle }: DecidingProps) {
   };
   const open = (next: Open | null) => change({ open: next, refusal: null, told: null });
   const back = () => {
-    open(draft.open?.kind === "armed" ? draft.open.from : null);
+    const was = draft.open;
+    open(was?.kind === "armed" ? was.from : null);
     // The buttons are there again only after this.
-    setTimeout(() => first.current?.querySelector("button")?.focus(), 0);
+    setTimeout(() => {
+      if (handle !== undefined) return toTitle(first.current);
+      const led = was?.kind === "armed" ? was.decision.type : was?.kind;
+      return first.current?.querySelector<HTMLElement>(`[data-decision="${led ?? ""}"]`)?.focus();
+    }, 0);
   };
 
   useImperativeHandle(handle, () => ({
@@ -112,8 +117,7 @@ export function Deciding({ approval, onDecided, handle }: DecidingProps) {
       else if (approval.kind === "input") toAnswer(first.current);
     },
     focus() {
-      // Not a button: the key that led here must not decide.
-      first.current?.closest("article")?.querySelector<HTMLElement>("[data-card-title]")?.focus();
+      toTitle(first.current);
     },
   }));
 
@@ -124,6 +128,7 @@ export function Deciding({ approval, onDecided, handle }: DecidingProps) {
       {offered(approval).map(({ decision, label, look }) => (
         <Button
           key={decision}
+          data-decision={decision}
           look={look}
           busy={draft.busy && decision === "approve"}
           disabled={draft.busy}
@@ -187,6 +192,11 @@ export function Deciding({ approval, onDecided, handle }: DecidingProps) {
   );
 }
 
+/** Leads to the card's title, where no key decides: whoever uses keys may press one too many. */
+function toTitle(place: HTMLElement | null) {
+  place?.closest("article")?.querySelector<HTMLElement>("[data-card-title]")?.focus();
+}
+
 /** Leads to where a question is answered: what is written in, else the first choice. */
 function toAnswer(place: HTMLElement | null) {
   const field = place?.querySelector<HTMLElement>("textarea, input, select");
@@ -233,9 +243,11 @@ function Armed({ approval, armed, busy, onBack, onConfirm }: ArmedProps) {
       aria-labelledby={title}
       tabIndex={-1}
       onKeyDown={(event) => {
-        if (event.key !== "Escape") return;
-        event.stopPropagation();
-        onBack();
+        if (event.key === "Escape" || (armed.by === "key" && isAstray(event.key))) {
+          event.preventDefault();
+          event.stopPropagation();
+          onBack();
+        }
       }}
     >
       <div className={styles.armedWords}>
@@ -274,6 +286,14 @@ function Armed({ approval, armed, busy, onBack, onConfirm }: ArmedProps) {
       </div>
     </div>
   );
+}
+
+/**
+ * Whether a key that is pressed while Enter would decide shows that somebody means something else,
+ * such as to write: then Enter decides nothing any more. The key that led here does nothing again.
+ */
+function isAstray(key: string): boolean {
+  return key.length === 1 && key !== "a" && !/^[1-9]$/.test(key);
 }
 
 function answerText(message: unknown): string {

@@ -4,7 +4,8 @@ import { useEffect, useRef, useState } from "react";
 
 const STORED = "assent.shortcuts";
 
-/** Keys do nothing for so long after the list has changed: milliseconds. */
+/** Keys do nothing for so long after the list has changed, or after the last one that was pressed
+ * while they do nothing: milliseconds. */
 export const QUIET = 400;
 
 /** Whether this browser wants keys, and how to say so. */
@@ -28,8 +29,8 @@ const LAYERS = "[role=dialog], [role=alertdialog], [role=menu]";
 
 export type Keys = Record<string, (event: KeyboardEvent) => void>;
 
-/** Keys that may be held down. */
-const HELD = new Set(["j", "k", "ArrowDown", "ArrowUp"]);
+/** Keys that decide nothing: they may be held down, and always work. */
+const MOVES = new Set(["j", "k", "ArrowDown", "ArrowUp"]);
 
 /**
  * Calls `keys[key]`. `quiet` makes the keys of the list do nothing for a moment: call it when what
@@ -44,11 +45,18 @@ export function useKeys(keys: Keys, wanted: boolean): { quiet: () => void } {
   useEffect(() => {
     if (!wanted) return undefined;
     const onKey = (event: KeyboardEvent) => {
-      const work = latest.current[event.key];
-      if (work === undefined || event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
+      if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
       if (isWriting(event.target) || document.querySelector(LAYERS) !== null) return;
-      const isEarly = performance.now() < quietUntil.current;
-      if (isEarly || (event.repeat && !HELD.has(event.key))) {
+      const moves = MOVES.has(event.key);
+      if (!moves && performance.now() < quietUntil.current) {
+        // Whoever types on, as for a reason, types past a key that was not taken: none of it counts.
+        quietUntil.current = performance.now() + QUIET;
+        if (event.key !== "Tab") event.preventDefault();
+        return;
+      }
+      const work = latest.current[event.key];
+      if (work === undefined) return;
+      if (event.repeat && !moves) {
         event.preventDefault();
         return;
       }
