@@ -366,6 +366,11 @@ class Threads extends Group {
     return this.read(`${pathOf("threads", threadId)}/state`, options, at);
   }
 
+  /** What a run from the checkpoint without input, or a fork from it, would ask people anew. */
+  asks(threadId: string, checkpointId: string, options: Options = {}): Promise<Schemas["StateAsks"]> {
+    return this.read(`${pathOf("threads", threadId)}/state/${encodeURIComponent(checkpointId)}/asks`, options);
+  }
+
   /** Write fields of the graph's input to the thread's state. */
   writeState(
     threadId: string,
