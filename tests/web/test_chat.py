@@ -16,7 +16,7 @@ from tests.web.conftest import Browse
 AGENTS = ("agent", "slow_agent")
 PEOPLE = ("ann",)
 
-LOST = r"ERR_CONNECTION|ERR_INCOMPLETE|ERR_EMPTY|Failed to fetch"
+LOST = r"ERR_CONNECTION|ERR_INCOMPLETE|ERR_EMPTY|Failed to fetch|status of 503"
 """What the browser writes when the server is killed."""
 
 
@@ -98,12 +98,12 @@ async def test_what_a_killed_server_had_said_is_shown_as_its_log_has_it(
     page: Page, server: Server, api: Api
 ) -> None:
     watched(page).forgive(LOST)
-    thread = await begin(page, "tell 120", "slow_agent")
+    thread = await begin(page, "tell 200", "slow_agent")
     await expect(log(page)).to_contain_text("word5 ")
     server.kill()
     await expect(page.get_by_text("The connection is lost.")).to_be_visible()
     server.start()
-    await expect(log(page)).to_contain_text("word119")
+    await expect(log(page)).to_contain_text("word199")
     await expect(log(page)).to_contain_text("The server was restarted")
     await expect(page.get_by_text("The connection is lost.")).to_be_hidden()
     await until_ended(api, thread)

@@ -209,13 +209,13 @@ function What({ approval }: { approval: ApprovalForYou }) {
   const asked = kind === "input" ? restOf(approval) : approval.args;
   if (kind === "input" && asked === null) return <Raw value={approval.args} name={approval.approval_id} />;
   return (
-    <section className={cx(styles.what, kind === "input" && styles.isQuiet)} aria-labelledby={heading}>
+    <div className={cx(styles.what, kind === "input" && styles.isQuiet)} role="group" aria-labelledby={heading}>
       <p id={heading} className={styles.label}>
         {words.what[kind]}
       </p>
       {kind === "input" ? <Arguments args={asked} /> : <Arguments args={asked} schema={approval.schema} />}
       <Raw value={approval.args} name={approval.approval_id} />
-    </section>
+    </div>
   );
 }
 
