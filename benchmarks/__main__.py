@@ -26,6 +26,7 @@ PARTS = (
     "readers",
     "dialects",
     "access",
+    "web",
 )
 
 

@@ -23,6 +23,12 @@ WORD = "word "
 RATE = 50
 """Tokens a second, at the pace of real models."""
 
+FLOW = 750
+"""Tokens a second of the fastest models."""
+
+PARAGRAPH = 60
+"""Tokens of one."""
+
 NANOSECONDS = 1_000_000_000
 
 Graph = StateGraph[MessagesState, None, MessagesState, MessagesState]
@@ -61,6 +67,29 @@ class Speaker(Counter):
                 await asyncio.sleep(wait / NANOSECONDS)
             told = f"{due}:{time.monotonic_ns()} "
             yield ChatGenerationChunk(message=AIMessageChunk(content=told))
+
+
+class Flower(Counter):
+    """Streams Markdown at `FLOW` tokens a second if the last message ends with "flowing", and as
+    fast as it is read otherwise: "6000 flowing"."""
+
+    async def _astream(
+        self, messages: list[BaseMessage], *args: Any, **kwargs: Any
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        number, _, flowing = str(messages[-1].text).partition(" ")
+        begun = time.monotonic()
+        for place in range(int(number)):
+            wait = begun + place / FLOW - time.monotonic()
+            if flowing and wait > 0:
+                await asyncio.sleep(wait)
+            ends_paragraph = place % PARAGRAPH == PARAGRAPH - 1
+            text = "*word*.\n\n" if ends_paragraph else WORD
+            yield ChatGenerationChunk(message=AIMessageChunk(content=text))
+
+
+def flowing() -> Graph:
+    """The graph with tokens of Markdown, as fast as the fastest models give them."""
+    return _answering(Flower())
 
 
 def counting() -> Graph:
