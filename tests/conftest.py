@@ -51,9 +51,8 @@ settings.register_profile("assent", deadline=None, suppress_health_check=[Health
 settings.load_profile("assent")
 
 
-# What is imported and collected stays until the end: to look for garbage among it takes seconds of CPU
-# in each worker.
-# `pytest_collection_finish` turns that on again.
+# What is imported and collected stays until the end: to look for garbage among it is an eighth of the
+# time. `pytest_collection_finish` turns that on again.
 gc.disable()
 
 
