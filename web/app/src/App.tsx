@@ -3,6 +3,7 @@ import { Component, lazy, type ReactNode, Suspense, useState } from "react";
 import { Redirect, Route, Router, Switch } from "wouter";
 import { pagePath } from "./assent.ts";
 import { Layout } from "./layout/Layout.tsx";
+import { useTitle } from "./layout/Page.tsx";
 import { SessionGate } from "./layout/SessionGate.tsx";
 import { LiveApprovals } from "./live.tsx";
 import { messages } from "./messages/en.ts";
@@ -53,6 +54,11 @@ class Shelter extends Component<{ children: ReactNode }, { failed: boolean }> {
   }
 }
 
+function NotFound() {
+  useTitle(messages.states.notFound);
+  return <Empty title={messages.states.notFound}>{messages.states.notFoundHint}</Empty>;
+}
+
 function Pages() {
   return (
     <Switch>
@@ -70,9 +76,7 @@ function Pages() {
       <Route path="/grants" component={GrantsPage} />
       <Route path="/audit" component={AuditPage} />
       <Route path="/notifications" component={NotificationsPage} />
-      <Route>
-        <Empty title={messages.states.notFound}>{messages.states.notFoundHint}</Empty>
-      </Route>
+      <Route component={NotFound} />
     </Switch>
   );
 }
