@@ -32,6 +32,20 @@ export interface Layout {
   readonly ways: ReadonlyMap<string, readonly Point[]>;
 }
 
+const LOOP = 24;
+
+/** From the right side of a box and back to it. */
+function loopAt({ x, y, width, height }: Box): Point[] {
+  const right = x + width;
+  const [upper, lower] = [y + height * 0.25, y + height * 0.75];
+  return [
+    { x: right, y: upper },
+    { x: right + LOOP, y: upper },
+    { x: right + LOOP, y: lower },
+    { x: right, y: lower },
+  ];
+}
+
 /** Lays out the graph from above to below. */
 export function layoutOf(graph: Drawn): Layout {
   const plan = new dagre.graphlib.Graph({ compound: true });
@@ -44,7 +58,7 @@ export function layoutOf(graph: Drawn): Layout {
     if (parent !== undefined) plan.setParent(group, parent);
   }
   for (const node of graph.nodes) if (node.group !== null) plan.setParent(node.id, node.group);
-  for (const { source, target } of graph.edges) plan.setEdge(source, target);
+  for (const { source, target } of graph.edges) if (source !== target) plan.setEdge(source, target);
   dagre.layout(plan);
   const boxes = new Map<string, Box>();
   for (const id of plan.nodes()) {
@@ -52,6 +66,10 @@ export function layoutOf(graph: Drawn): Layout {
     boxes.set(id, { x: x - width / 2, y: y - height / 2, width, height });
   }
   const ways = new Map<string, readonly Point[]>();
-  for (const { id, source, target } of graph.edges) ways.set(id, plan.edge(source, target).points ?? []);
+  for (const { id, source, target } of graph.edges) {
+    const box = boxes.get(source);
+    if (source === target && box) ways.set(id, loopAt(box));
+    else ways.set(id, plan.edge(source, target).points ?? []);
+  }
   return { boxes, ways };
 }

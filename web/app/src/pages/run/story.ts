@@ -3,6 +3,7 @@
 import { type Event, EMPTY, type EventType, fold, Gone, type RunState, type View } from "@assent/client";
 import { useCallback, useEffect, useState } from "react";
 import { assent } from "../../assent.ts";
+import { chainOf } from "./waterfall.ts";
 
 /** All that spans, waits and crashes are made of: what models write, piece by piece, is left out. */
 const STORY: readonly EventType[] = [
@@ -28,21 +29,6 @@ export interface Story {
   isCut: boolean;
   error: unknown;
   again: () => void;
-}
-
-/** The run that goes on from where this one has paused. */
-function nextOf(view: View, { run_id, next_run }: RunState): RunState | undefined {
-  return Object.values(view.runs).find((each) => each.run_id === next_run || each.paused_run === run_id);
-}
-
-/** The run and its neighbours: those that it goes on from, and those that go on from it. */
-export function chainOf(view: View, runId: string): RunState[] {
-  const first = view.runs[runId];
-  if (first === undefined) return [];
-  const chain = [first];
-  for (let before = view.runs[first.paused_run]; before; before = view.runs[before.paused_run]) chain.unshift(before);
-  for (let next = nextOf(view, first); next; next = nextOf(view, next)) chain.push(next);
-  return chain;
 }
 
 /** Nothing will come any more. */

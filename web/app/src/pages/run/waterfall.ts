@@ -69,6 +69,21 @@ const END = (row: { to: number | null }, now: number) => row.to ?? now;
 /** Names the graph around a span: `outer:task` of each enclosing node. */
 const placeOf = (ns: readonly string[]) => ns.join(" ");
 
+/** The run that goes on from where this one has paused. */
+function nextOf(view: View, { run_id, next_run }: RunState): RunState | undefined {
+  return Object.values(view.runs).find((each) => each.run_id === next_run || each.paused_run === run_id);
+}
+
+/** The run and its neighbours: those that it goes on from, and those that go on from it. */
+export function chainOf(view: View, runId: string): RunState[] {
+  const first = view.runs[runId];
+  if (first === undefined) return [];
+  const chain = [first];
+  for (let before = view.runs[first.paused_run]; before; before = view.runs[before.paused_run]) chain.unshift(before);
+  for (let next = nextOf(view, first); next; next = nextOf(view, next)) chain.push(next);
+  return chain;
+}
+
 /** The rows and the scale of these runs, in their order. `now` is the time of the server. */
 export function waterfall(view: View, runs: readonly RunState[], now: number): Waterfall {
   const crashes = crashesOf(view);
