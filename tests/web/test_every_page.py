@@ -105,7 +105,54 @@ async def test_every_page_has_a_title_fits_and_is_for_everybody(
             await check_access(page)
         except AssertionError as error:
             wrong.append(f"{pattern}: {error}")
-    assert wrong == []
+    assert "\n".join(wrong) == ""
+
+
+CONTROLS = """() => [...document.querySelectorAll(
+  'a[href], button, input, select, textarea, summary, [tabindex="0"]'
+)].filter((each) => !each.disabled && each.tabIndex >= 0 && each.checkVisibility({
+  visibilityProperty: true, opacityProperty: true
+}) && !each.closest('[inert], [aria-hidden="true"]')).map((each, place) => {
+  each.dataset.control = place;
+  return `${place} ${each.tagName} ${(each.ariaLabel ?? each.textContent ?? '').trim().slice(0, 40)}`;
+})"""
+
+FOCUSED = """() => {
+  const each = document.activeElement;
+  if (each === null || each === document.body) return null;
+  // A box may show it for the field that it is around.
+  const shows = (box) => {
+    const style = getComputedStyle(box);
+    return style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0;
+  };
+  const ring = shows(each) || shows(each.parentElement) || shows(each.parentElement.parentElement);
+  return [each.dataset.control ?? null, ring, each.outerHTML.slice(0, 120)];
+}"""
+
+
+async def test_every_control_is_reached_by_tab_and_shows_that(
+    server: Server, browse: Browse, shown: Shown
+) -> None:
+    page = await browse(server)
+    wrong: list[str] = []
+    for pattern in PAGES.values():
+        await open_(page, shown.path(pattern))
+        controls: list[str] = await page.evaluate(CONTROLS)
+        reached: set[str] = set()
+        await page.evaluate("() => document.activeElement?.blur()")
+        for _ in range(len(controls) + 10):
+            await page.keyboard.press("Tab")
+            found = await page.evaluate(FOCUSED)
+            if found is None:
+                break
+            place, has_ring, html = found
+            if place is not None:
+                reached.add(place)
+            if not has_ring:
+                wrong.append(f"{pattern}: no ring on {html}")
+        missed = [each for each in controls if each.split(" ", 1)[0] not in reached]
+        wrong += [f"{pattern}: not reached: {each}" for each in missed]
+    assert "\n".join(wrong) == ""
 
 
 def compressed(path: Path) -> int:
