@@ -257,6 +257,7 @@ async def test_two_people_agree_and_each_sees_the_other_at_once(
     await button(first, "Approve").click()
     await expect(first).to_contain_text("Your vote counts. 1 more person has to agree.")
     await expect(second).to_contain_text("1 of 2 agree")
+    await expect(button(first, "Approve")).not_to_be_visible()
     assert server.traces("release") == []
 
     await button(second, "Approve").click()

@@ -159,6 +159,7 @@ async def test_keys_do_nothing_right_after_the_list_has_changed(page: Page, api:
     await page.keyboard.press("a")
     await page.keyboard.press("Enter")
     await expect(confirm).not_to_be_visible()
+    await expect(pane(page).get_by_role("alert")).to_contain_text("that one did nothing")
     await page.evaluate("performance.now = () => 1e9 + 500")
     await page.keyboard.press("a")
     await expect(confirm).to_be_visible()

@@ -549,6 +549,7 @@ export const messages = {
     rawMore: (size: string) => `Show all of it (${size})`,
     download: "Download",
     effect: "What it would change",
+    soFar: "So far",
     effectRows: (shown: string, all: string) => `${shown} of ${all}`,
     effectMore: (count: string) => `Show ${count} more rows`,
     effectField: "Field",
@@ -1028,6 +1029,7 @@ export const messages = {
       help: "These keys",
       send: "Send what is written",
     },
+    resting: "The list has just changed. Keys work again in a moment; that one did nothing.",
     keysQuiet: "After the list has changed, keys do nothing for a moment, so that none decides what you have not seen.",
     bulk: {
       chosen: (count: number) => `${count} chosen`,

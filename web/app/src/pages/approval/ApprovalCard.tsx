@@ -20,7 +20,7 @@ import { decidedSentence } from "./deciding.ts";
 import { useDraft } from "./desk.ts";
 import { Effect } from "./Effect.tsx";
 import { More } from "./More.tsx";
-import { agreeing, promptOf, restOf, sentenceFor } from "./question.ts";
+import { agreeing, objectOf, promptOf, restOf, sentenceFor } from "./question.ts";
 import { Raw } from "./Raw.tsx";
 import { Rules } from "./Rules.tsx";
 import { hasSaid, Said } from "./Said.tsx";
@@ -129,7 +129,7 @@ export function ApprovalCard({ approval: told, compact, onDecided, handle, level
         </Section>
       )}
       {approval.preview !== null && (
-        <Section title={approval.kind === "node" ? words.what.node : words.effect}>
+        <Section title={effectTitle(approval)}>
           <Effect preview={approval.preview} />
         </Section>
       )}
@@ -201,11 +201,18 @@ function Folded({ title, open, children }: { title: string; open: boolean; child
   );
 }
 
+function effectTitle({ kind }: Approval): string {
+  if (kind === "node") return words.what.node;
+  return kind === "budget" ? words.soFar : words.effect;
+}
+
 /** What will be done, in full: nothing in it is left out, and nothing is worded. */
 function What({ approval }: { approval: ApprovalForYou }) {
   const heading = useId();
   const { kind } = approval;
-  if (kind === "node" && approval.args === null) return null;
+  // A step is called with nothing but the state, which stands below.
+  const isEmpty = approval.args === null || Object.keys(objectOf(approval.args) ?? { some: 1 }).length === 0;
+  if (kind === "node" && isEmpty) return null;
   const asked = kind === "input" ? restOf(approval) : approval.args;
   if (kind === "input" && asked === null) return <Raw value={approval.args} name={approval.approval_id} />;
   return (

@@ -43,12 +43,14 @@ interface Does {
 }
 
 /** The decisions that the reader may take, that which agrees first. */
-function offered(approval: ApprovalForYou): Does[] {
+function offered(approval: ApprovalForYou, me: string): Does[] {
+  const { votes, digest } = approval;
+  const agreed = votes.some((vote) => vote.by === me && vote.digest === digest && vote.decision.type === "approve");
   const may = (type: Decision["type"]) => approval.yours.may.includes(type);
   const { kind } = approval;
   const list: Does[] = [];
   const { decisions } = words;
-  if (may("approve")) {
+  if (may("approve") && !agreed) {
     const wording = wordingOf(approval, "approve");
     const label = wording === "approve" || wording === "node" || wording === "budget" || wording === "again" ? decisions[wording] : decisions.approve;
     list.push({ decision: "approve", label, look: "good" });
@@ -125,7 +127,7 @@ export function Deciding({ approval, onDecided, handle }: DecidingProps) {
   const answers = approval.kind === "input" && may.includes("respond");
   const buttons = (
     <>
-      {offered(approval).map(({ decision, label, look }) => (
+      {offered(approval, me.name).map(({ decision, label, look }) => (
         <Button
           key={decision}
           data-decision={decision}

@@ -150,7 +150,7 @@ export default function InboxPage() {
     },
   };
   for (let digit = 1; digit <= 9; digit += 1) keys[String(digit)] = onlySelected((handle) => handle.choose(digit - 1));
-  const { quiet } = useKeys(keys, keysWanted && isWide);
+  const { quiet, isResting } = useKeys(keys, keysWanted && isWide);
 
   // What stands under the keys is other than a moment ago.
   const order = rows.map((row) => row.approval_id).join(" ");
@@ -245,6 +245,7 @@ export default function InboxPage() {
       </section>
       {isWide && (
         <section ref={pane} className={styles.pane} aria-label={messages.approval.card}>
+          {isResting && <Notice urgent>{words.resting}</Notice>}
           {last !== null && last.approval_id !== id && <LastOne approval={last} me={me.name} />}
           {selected !== undefined ? (
             <ApprovalCard key={selected.approval_id} approval={selected} handle={card} onDecided={onDecided} />

@@ -19,6 +19,9 @@ export function useShortcutsWanted(): [boolean, (wanted: boolean) => void] {
   return [wanted, choose];
 }
 
+/** How long it is shown that a key did nothing: milliseconds. */
+const SHOWN = 2_000;
+
 function isWriting(target: EventTarget | null): boolean {
   if (!(target instanceof HTMLElement)) return false;
   if (target instanceof HTMLInputElement) return target.type !== "checkbox" && target.type !== "radio";
@@ -34,11 +37,17 @@ const MOVES = new Set(["j", "k", "ArrowDown", "ArrowUp"]);
 
 /**
  * Calls `keys[key]`. `quiet` makes the keys of the list do nothing for a moment: call it when what
- * stands under them has changed.
+ * stands under them has changed. `isResting` is true for a while after one was not taken.
  */
-export function useKeys(keys: Keys, wanted: boolean): { quiet: () => void } {
+export function useKeys(keys: Keys, wanted: boolean): { quiet: () => void; isResting: boolean } {
   const latest = useRef(keys);
   const quietUntil = useRef(0);
+  const [rested, setRested] = useState(0);
+  useEffect(() => {
+    if (rested === 0) return undefined;
+    const timer = setTimeout(() => setRested(0), SHOWN);
+    return () => clearTimeout(timer);
+  }, [rested]);
   useEffect(() => {
     latest.current = keys;
   });
@@ -51,7 +60,9 @@ export function useKeys(keys: Keys, wanted: boolean): { quiet: () => void } {
       if (!moves && performance.now() < quietUntil.current) {
         // Whoever types on, as for a reason, types past a key that was not taken: none of it counts.
         quietUntil.current = performance.now() + QUIET;
-        if (event.key !== "Tab") event.preventDefault();
+        if (event.key === "Tab" || event.key === "Shift") return;
+        event.preventDefault();
+        if (latest.current[event.key] !== undefined) setRested((before) => before + 1);
         return;
       }
       const work = latest.current[event.key];
@@ -68,5 +79,5 @@ export function useKeys(keys: Keys, wanted: boolean): { quiet: () => void } {
   const [quiet] = useState(() => () => {
     quietUntil.current = performance.now() + QUIET;
   });
-  return { quiet };
+  return { quiet, isResting: rested > 0 };
 }
