@@ -162,13 +162,17 @@ function Name({ row }: { row: Row }) {
   );
 }
 
+/** Where a bar must end, or else begin, for a remark to stand beside it: parts of the width. */
+const ROOM_BEHIND = 0.72;
+const ROOM_BEFORE = 0.3;
+
 function Line({ row, now, isOther, isSelected, onSelect, stretches }: LineProps & { stretches: readonly Stretch[] }) {
   const look = lookOf(row);
   const { left, right, seen } = barOf(row, stretches, now);
   const remark = remarkOf(row, now);
   // The remark stands where there is room: behind the bar, before it, or in it.
-  const side = right < 0.72 ? styles.behind : left > 0.3 ? styles.before : styles.inside;
-  const place = right < 0.72 ? { left: percent(right) } : left > 0.3 ? { right: percent(1 - left) } : { left: percent(left) };
+  const isInside = right >= ROOM_BEHIND && left <= ROOM_BEFORE;
+  const place = right < ROOM_BEHIND ? { left: percent(right) } : isInside ? { left: percent(left) } : { right: percent(1 - left) };
   return (
     <button
       type="button"
@@ -199,7 +203,7 @@ function Line({ row, now, isOther, isSelected, onSelect, stretches }: LineProps 
         {seen !== null && (
           <span className={cx(styles.bar, styles.lost)} style={{ left: percent(seen), width: percent(right - seen) }} />
         )}
-        <span className={cx(styles.remark, side)} style={place}>
+        <span className={cx(styles.remark, isInside && styles.inside)} style={place}>
           <Marked text={remark} />
         </span>
       </span>
