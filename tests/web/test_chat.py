@@ -85,12 +85,12 @@ async def test_a_message_is_answered_and_shown_again_after_a_reload(page: Page) 
 
 
 async def test_what_is_written_goes_on_after_a_reload(page: Page) -> None:
-    await begin(page, "tell 80", "slow_agent")
+    await begin(page, "tell 200", "slow_agent")
     await expect(log(page)).to_contain_text("word3 ")
     await expect(page.get_by_role("button", name="Stop")).to_be_visible()
     await page.reload()
     await expect(log(page)).to_contain_text("word0 word1")
-    await expect(log(page)).to_contain_text("word79")
+    await expect(log(page)).to_contain_text("word199")
     await expect(page.get_by_role("button", name="Stop")).to_be_hidden()
 
 
@@ -98,14 +98,16 @@ async def test_what_a_killed_server_had_said_is_shown_as_its_log_has_it(
     page: Page, server: Server, api: Api
 ) -> None:
     watched(page).forgive(LOST)
-    thread = await begin(page, "tell 200", "slow_agent")
+    thread = await begin(page, "tell 4000", "slow_agent")
     await expect(log(page)).to_contain_text("word5 ")
     server.kill()
     await expect(page.get_by_text("The connection is lost.")).to_be_visible()
     server.start()
-    await expect(log(page)).to_contain_text("word199")
     await expect(log(page)).to_contain_text("The server was restarted")
+    await expect(log(page)).to_contain_text("word5 ")
     await expect(page.get_by_text("The connection is lost.")).to_be_hidden()
+    await page.get_by_role("button", name="Stop").click()
+    await expect(log(page)).to_contain_text("The run was stopped.")
     await until_ended(api, thread)
 
     cut_off = {
