@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Generator, Hashable, Iterator
 from inspect import isclass, isfunction, unwrap
 from pathlib import Path
+from tempfile import gettempdir
 from types import CodeType
 from typing import Any
 from uuid import uuid4
@@ -23,6 +24,7 @@ from hypothesis import HealthCheck, settings
 
 from assent.config.logging import TALKATIVE, configure_logging
 from tests.support.command import share_zygote
+from tests.support.disk import unmount_garbage
 from tests.support.openai_server import OpenAIServer
 from tests.support.rewriting import write_bytecode
 from tests.support.secrets import leaks
@@ -65,6 +67,7 @@ def pytest_xdist_setupnodes(config: pytest.Config) -> None:
     """What the workers of a run need once, and not one each: a process that has imported everything,
     and the bytecode of the tests. This process collects no tests itself."""
     gc.enable()
+    unmount_garbage(Path(os.environ.get("PYTEST_DEBUG_TEMPROOT", gettempdir())))
     share_zygote()
     write_bytecode(config)
 

@@ -116,6 +116,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     escalation: tuple[Escalation, ...] = ()
 
     def __post_init__(self) -> None:
+        _check_choice("risk", self.risk, Risk)
+        _check_choice("on_timeout", self.on_timeout, OnTimeout)
         _check_allowed(self)
         _check_names("a policy's roles", self.roles)
         _check_names("a policy's names", self.names)
@@ -161,6 +163,13 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 yield at
 
 
+def _check_choice(field: str, value: str, choices: type[StrEnum]) -> None:
+    """A policy in Python may have been given any text: none of another is ever stored."""
+    known = [choice.value for choice in choices]
+    if value not in known:
+        raise ConfigurationError(f"A policy's {field} is '{value}'. It may be: {', '.join(known)}.")
+
+
 def _check_allowed(policy: Policy) -> None:
     if unknown := sorted(set(policy.allowed) - set(DECISION_TYPES)):
         raise ConfigurationError(
@@ -179,6 +188,10 @@ def _check_allowed(policy: Policy) -> None:
 
 
 def _check_names(what: str, names: tuple[str, ...]) -> None:
+    if isinstance(names, str):
+        raise ConfigurationError(
+            f"{what.capitalize()} are the text '{names}'. Give a tuple of them."
+        )
     if any(not name.strip() for name in names):
         raise ConfigurationError(f"One of {what} is empty. Name it, or leave it out.")
 

@@ -139,6 +139,21 @@ def test_a_policy_that_cannot_be_kept_is_refused(value: dict[str, Any], sentence
         policy_from_json(value)
 
 
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"risk": "critical"}, "risk is 'critical'. It may be: low, medium, high"),
+        ({"on_timeout": "wait"}, "on_timeout is 'wait'. It may be: reject"),
+        ({"roles": "finance"}, "roles are the text 'finance'. Give a tuple"),
+    ],
+)
+def test_a_policy_in_python_is_held_to_what_can_be_stored(
+    fields: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=sentence):
+        Policy(**fields)
+
+
 def test_a_reminder_may_fall_into_a_later_step_or_behind_a_pause() -> None:
     policy_from_json({"timeout": "1h", "on_timeout": "pause", "reminders": ["3h"]})
     policy_from_json(

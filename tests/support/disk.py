@@ -81,6 +81,20 @@ def own_disk(folder: Path, size: str) -> Iterator[Disk | None]:
         _unmount(folder)
 
 
+def unmount_garbage(root: Path) -> None:
+    """Let go of disks in folders below this one that pytest wants to remove, and cannot: tests that
+    were killed have left them, and each later run would end with an error of theirs."""
+    mounts = Path("/proc/self/mounts")
+    if not mounts.exists():
+        return
+    folders = [Path(line.split()[1]) for line in mounts.read_text().splitlines()]
+    for folder in folders:
+        if folder.is_relative_to(root) and any(
+            part.startswith("garbage-") for part in folder.parts
+        ):
+            _unmount(folder)
+
+
 def _fill(descriptor: int, disk: os.statvfs_result) -> None:
     """Make the file as large as it goes, though others take some of the room meanwhile."""
     size, filled = disk.f_bavail * disk.f_frsize, 0

@@ -521,7 +521,7 @@ export const messages = {
       cancelled: "Dropped",
       superseded: "Replaced",
     },
-    risks: { low: "Low risk", medium: "Medium risk", high: "High risk", critical: "Critical" },
+    risks: { low: "Low risk", medium: "Medium risk", high: "High risk" },
   },
   approval: {
     theAgent: "An agent",

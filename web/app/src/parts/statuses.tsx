@@ -27,7 +27,7 @@ const APPROVALS: Record<string, Tone> = {
   superseded: "neutral",
 };
 
-const RISKS: Record<string, Tone> = { low: "neutral", medium: "waiting", high: "bad", critical: "bad" };
+const RISKS: Record<string, Tone> = { low: "neutral", medium: "waiting", high: "bad" };
 
 function wordOf(words: Record<string, string>, value: string): string {
   return words[value] ?? value;

@@ -40,12 +40,10 @@ interface Result {
   error: unknown;
 }
 
-const RISKY = new Set(["high", "critical"]);
-
 /** Why this one is left out of a decision about all; null if it is not. */
 function whyNot(approval: ApprovalForYou, verb: Verb): string | null {
   if (!approval.yours.may.includes(verb)) return approval.yours.why_not ?? words.takesAnswer;
-  if (verb === "approve" && RISKY.has(approval.risk)) return words.tooRisky;
+  if (verb === "approve" && approval.risk === "high") return words.tooRisky;
   return null;
 }
 
