@@ -44,6 +44,9 @@ MOST_IN_A_ROW = 12
 
 MAX_WARNINGS = 50
 
+MOST_EXACT = 2**53 - 1
+"""The largest whole number that those read exactly who have only floating-point numbers."""
+
 
 def is_unseen(char: str) -> bool:
     """True if the character could fool a reader, or command a terminal."""
@@ -76,8 +79,8 @@ def unseen(value: Json) -> int:
 
 
 def warnings(value: Json, name: str) -> list[str]:
-    """A sentence for each text or field name with unseen characters, and for each with letters that
-    look like others; at most `MAX_WARNINGS`.
+    """A sentence for each text or field name with unseen characters, for each number that browsers
+    round, and for each text with letters that look like others; at most `MAX_WARNINGS`.
 
     `name` is the value's name in these sentences.
     """
@@ -87,6 +90,10 @@ def warnings(value: Json, name: str) -> list[str]:
         if hidden:
             names = ", ".join(map(_named, hidden))
             found.append(f"{visible(path, keep='')} has invisible characters: {names}.")
+    found += [
+        f"{visible(path, keep='')} is rounded by browsers and many other programs: it is {number}."
+        for path, number in _large_numbers(value, name)
+    ]
     return [*found, *look_alike_warnings(value, name)][:MAX_WARNINGS]
 
 
@@ -172,6 +179,18 @@ def _texts(value: Json, path: str) -> Iterator[tuple[str, str]]:
     elif isinstance(value, list | tuple):
         for place, item in enumerate(value):
             yield from _texts(item, f"{path}[{place}]")
+
+
+def _large_numbers(value: Json, path: str) -> Iterator[tuple[str, int]]:
+    if isinstance(value, int):
+        if abs(value) > MOST_EXACT:
+            yield path, value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _large_numbers(item, f"{path}.{key}")
+    elif isinstance(value, list | tuple):
+        for place, item in enumerate(value):
+            yield from _large_numbers(item, f"{path}[{place}]")
 
 
 _WORD = re.compile(r"\w+")

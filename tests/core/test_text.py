@@ -83,3 +83,12 @@ def test_letters_that_look_like_others_are_found(text: str, seen: dict[str, str]
 def test_what_is_what_it_looks_like_is_not_suspicious(text: str) -> None:
     assert look_alikes(text) == {}
     assert warnings([text], "args") == []
+
+
+def test_numbers_that_browsers_round_are_told_exactly() -> None:
+    value = {"id": 12345678901234567890, "few": [2**53 - 1, -(2**53), 1.5e300, True]}
+    told = " is rounded by browsers and many other programs: it is "
+    assert warnings(value, "args") == [
+        f"args.id{told}12345678901234567890.",
+        f"args.few[1]{told}{-(2**53)}.",
+    ]

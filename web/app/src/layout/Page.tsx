@@ -1,12 +1,14 @@
+import { visible } from "@assent/client";
 import { type ReactNode, useEffect } from "react";
 import { messages } from "../messages/en.ts";
 import { cx } from "../parts/cx.ts";
 import styles from "./Page.module.css";
 
-/** Names the window after what is shown. */
+/** Names the window after what is shown. What cannot be seen is told by its number there too. */
 export function useTitle(title: string): void {
   useEffect(() => {
-    document.title = `${title} · ${messages.name}`;
+    const shown = visible(title).map(({ text, kind, codePoint }) => (kind === "unseen" ? `[${codePoint}]` : text));
+    document.title = `${shown.join("")} · ${messages.name}`;
   }, [title]);
 }
 

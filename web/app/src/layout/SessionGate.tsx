@@ -6,6 +6,7 @@ import { messages } from "../messages/en.ts";
 import { Dialog } from "../parts/Dialog.tsx";
 import { ErrorState, Loading } from "../parts/states.tsx";
 
+import { keepFor, tellOthers, watchPerson } from "./person.ts";
 import styles from "./SessionGate.module.css";
 
 const SignIn = lazy(() => import("../pages/sign-in/SignIn.tsx"));
@@ -41,14 +42,31 @@ export function SessionGate({ children }: { children: ReactNode }) {
   const queries = useQueryClient();
   const [isOver, setIsOver] = useState(false);
   const [signIns, setSignIns] = useState(0);
-  const me = useQuery({ queryKey: ["me"], queryFn: () => assent.me(), staleTime: Infinity });
+  const me = useQuery({
+    queryKey: ["me"],
+    queryFn: async () => {
+      const here = await assent.me();
+      // Before any page reads what was written.
+      keepFor(here.name);
+      return here;
+    },
+    staleTime: Infinity,
+  });
   const isHere = me.data !== undefined;
 
   useEffect(() => onSignedOut(() => setIsOver(true)), []);
 
-  const onSignedIn = (name: string) => {
+  const name = me.data?.name;
+  useEffect(() => {
+    if (name === undefined) return undefined;
+    tellOthers(name);
+    // Whoever decides here would do it as that person, under what this one was shown.
+    return watchPerson(name, () => location.reload());
+  }, [name]);
+
+  const onSignedIn = (signedIn: string) => {
     // What stands there, and what was written, is another person's.
-    if (me.data !== undefined && me.data.name !== name) return location.reload();
+    if (me.data !== undefined && me.data.name !== signedIn) return location.reload();
     setIsOver(false);
     setSignIns((before) => before + 1);
     void queries.invalidateQueries();

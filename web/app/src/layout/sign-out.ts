@@ -4,9 +4,10 @@ import { Unauthorized } from "@assent/client";
 import { useState } from "react";
 import { assent, pagePath } from "../assent.ts";
 import { sentenceOf } from "../parts/problems.ts";
+import { forgetKept, tellOthers } from "./person.ts";
 
 /**
- * Ends the session and leaves the page, so that nothing of it is left in this browser: for the
+ * Ends the session and leaves the page, in all tabs, so that nothing is left in this browser: for the
  * identity provider's own page to sign out, or for the sign-in. `error` says why it is not ended.
  */
 export function useSignOut(): { leave: () => void; isLeaving: boolean; error: string | null } {
@@ -17,11 +18,15 @@ export function useSignOut(): { leave: () => void; isLeaving: boolean; error: st
     setError(null);
     try {
       const there = await assent.signOut();
+      forgetKept();
+      tellOthers(null);
       location.assign(there ?? `${pagePath}/`);
     } catch (problem) {
       const isOver = problem instanceof Unauthorized;
-      if (isOver) location.assign(`${pagePath}/`);
-      else setError(sentenceOf(problem));
+      if (isOver) {
+        forgetKept();
+        location.assign(`${pagePath}/`);
+      } else setError(sentenceOf(problem));
       setIsLeaving(false);
     }
   };

@@ -60,6 +60,7 @@ export const messages = {
     fields: (count: number) => counted(count, "field", "fields"),
     more: (characters: string, size: string) => `${characters} characters more (${size})`,
     moreEntries: (count: string) => `${count} more`,
+    rounded: "about: this browser rounds it",
     less: "Fold",
   },
   diff: {

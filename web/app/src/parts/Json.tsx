@@ -40,7 +40,15 @@ export function Json({ value, depth = DEPTH }: { value: JsonValue; depth?: numbe
 
 function Value({ value, depth }: { value: JsonValue; depth: number }) {
   if (typeof value === "string") return <Text text={value} />;
-  if (typeof value === "number") return <span className={styles.number}>{String(value)}</span>;
+  if (typeof value === "number") {
+    const isRounded = Number.isInteger(value) && !Number.isSafeInteger(value);
+    return (
+      <span className={styles.number}>
+        {String(value)}
+        {isRounded && <span className={styles.quiet}> ({messages.json.rounded})</span>}
+      </span>
+    );
+  }
   if (value === null || typeof value !== "object") {
     return <span className={styles.word}>{String(value)}</span>;
   }

@@ -39,7 +39,7 @@ import {
   type Heard,
 } from "./follow.ts";
 import { Listing, type Page } from "./pages.ts";
-import { Changed, Conflict, isObject, Problem } from "./problems.ts";
+import { AssentError, Changed, Conflict, isObject, Problem } from "./problems.ts";
 import { shared } from "./shared.ts";
 import {
   newKey,
@@ -446,7 +446,8 @@ class Approvals extends Group {
   }
 
   /** What an edit to these arguments would mean. */
-  preview(approvalId: string, args: JsonObject, options: Options = {}): Promise<EditPreview> {
+  async preview(approvalId: string, args: JsonObject, options: Options = {}): Promise<EditPreview> {
+    refuseRounded(args);
     return this.post(`${pathOf("approvals", approvalId)}/preview`, { args }, options);
   }
 
@@ -548,7 +549,21 @@ function bound(approval: ShownApproval, decision: Decision): object {
         "whoever decides, and give it here.",
     );
   }
+  refuseRounded(decision);
   return { ...decision, digest: approval.digest };
+}
+
+/** Throws for a whole number that JavaScript may have rounded as it was read: another one than was
+ * asked or written would be sent. */
+function refuseRounded(value: unknown): void {
+  if (typeof value === "number" && Number.isInteger(value) && !Number.isSafeInteger(value)) {
+    throw new AssentError(
+      `The number ${value} has more digits than JavaScript reads, so it may be another one than ` +
+        "was meant. Nothing was sent. Decide with these in a terminal: assent approvals.",
+    );
+  }
+  if (typeof value !== "object" || value === null) return;
+  for (const each of Object.values(value)) refuseRounded(each);
 }
 
 /** Files that go with messages. */

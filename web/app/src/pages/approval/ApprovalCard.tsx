@@ -47,7 +47,12 @@ interface Seen {
   args: unknown;
 }
 
-export function ApprovalCard({ approval: told, compact, onDecided, handle, level = 2 }: ApprovalCardProps) {
+/** Each approval has a card of its own: nothing that was seen or begun goes over to another. */
+export function ApprovalCard(props: ApprovalCardProps) {
+  return <Card key={props.approval.approval_id} {...props} />;
+}
+
+function Card({ approval: told, compact, onDecided, handle, level = 2 }: ApprovalCardProps) {
   const me = useMe();
   const [draft, change] = useDraft(told.approval_id);
   const approval = newest(told, draft.now);
@@ -64,7 +69,8 @@ export function ApprovalCard({ approval: told, compact, onDecided, handle, level
   const isOver = useIsOver(approval.expires_at);
   const isPending = approval.status === "pending";
   const edited = approval.edit;
-  const isOwnEdit = edited !== null && edited.by === me.name;
+  // Their name is not enough: they may have another tab, or a program that edits for them.
+  const isOwnEdit = approval.digest === draft.own;
   const isChanged = isPending && approval.digest !== seen.digest && !isOwnEdit;
   const Heading = `h${level}` as const;
   const sentence = sentenceFor(approval);

@@ -1,19 +1,33 @@
 /** What can be done about an approval, and the steps of doing it. */
 
 import type { Approval, ApprovalForYou, Decision } from "@assent/client";
-import { lazy, type ReactNode, type Ref, Suspense, useEffect, useId, useImperativeHandle, useRef, useState } from "react";
+import {
+  type KeyboardEvent,
+  lazy,
+  type MouseEvent,
+  type ReactNode,
+  type Ref,
+  Suspense,
+  useEffect,
+  useId,
+  useImperativeHandle,
+  useLayoutEffect,
+  useRef,
+  useState,
+} from "react";
 import { useMe } from "../../layout/SessionGate.tsx";
 import { messages } from "../../messages/en.ts";
 import { Button, type Look } from "../../parts/Button.tsx";
 import { cx } from "../../parts/cx.ts";
 import { TextArea } from "../../parts/Field.tsx";
 import { CheckIcon, WarningIcon } from "../../parts/icons.tsx";
+import { Json } from "../../parts/Json.tsx";
 import { Marked } from "../../parts/Marked.tsx";
 import { sentenceOf } from "../../parts/problems.ts";
 import { Loading, Notice } from "../../parts/states.tsx";
 import { Answering } from "./Answering.tsx";
 import styles from "./ApprovalCard.module.css";
-import { type Open, useDraft } from "./desk.ts";
+import { disarm, type Open, useDraft } from "./desk.ts";
 import { useDecide, type Wording, wordingOf } from "./deciding.ts";
 import { More } from "./More.tsx";
 import { agreeing, choicesOf, isRisky, nameOf } from "./question.ts";
@@ -86,8 +100,16 @@ export function Deciding({ approval, onDecided, handle }: DecidingProps) {
   /** Sends it, or has it looked at once more first. */
   const begin = (decision: Decision, risk: string = approval.risk) => {
     if (!isRisky(risk)) return send(decision);
-    change({ open: { kind: "armed", decision, by: "button", risk, from: draft.open }, refusal: null });
+    change({ open: armed(decision, "button", risk, draft.open), refusal: null });
   };
+  const armed = (decision: Decision, by: "key" | "button", risk = approval.risk, from: Open | null = null): Open => ({
+    kind: "armed",
+    decision,
+    digest: approval.digest,
+    by,
+    risk,
+    from,
+  });
   const open = (next: Open | null) => change({ open: next, refusal: null, told: null });
   const back = () => {
     const was = draft.open;
@@ -103,12 +125,12 @@ export function Deciding({ approval, onDecided, handle }: DecidingProps) {
   useImperativeHandle(handle, () => ({
     arm() {
       if (draft.busy || !may.includes("approve")) return;
-      open({ kind: "armed", decision: { type: "approve" }, by: "key", risk: approval.risk, from: null });
+      open(armed({ type: "approve" }, "key"));
     },
     choose(place) {
       const choice = choicesOf(approval)?.[place];
       if (draft.busy || choice === undefined || !may.includes("respond")) return;
-      open({ kind: "armed", decision: { type: "respond", message: choice }, by: "key", risk: approval.risk, from: null });
+      open(armed({ type: "respond", message: choice }, "key"));
     },
     reject() {
       if (!draft.busy && may.includes("reject")) open({ kind: "reject" });
@@ -123,7 +145,14 @@ export function Deciding({ approval, onDecided, handle }: DecidingProps) {
     },
   }));
 
-  const kind = draft.open?.kind ?? null;
+  // What was armed is not ready any more for who comes back to it, or is asked something else.
+  const isOld = draft.open?.kind === "armed" && draft.open.digest !== approval.digest;
+  useLayoutEffect(() => {
+    if (isOld) disarm(approval.approval_id);
+  }, [isOld, approval.approval_id]);
+  useEffect(() => () => disarm(approval.approval_id), [approval.approval_id]);
+
+  const kind = isOld ? null : (draft.open?.kind ?? null);
   const answers = approval.kind === "input" && may.includes("respond");
   const buttons = (
     <>
@@ -145,7 +174,7 @@ export function Deciding({ approval, onDecided, handle }: DecidingProps) {
     </>
   );
   return (
-    <div className={styles.deciding} ref={first}>
+    <div className={styles.deciding} ref={first} onKeyDown={ignoreHeld} onClickCapture={ignoreSecond}>
       {draft.refusal !== null && kind !== "edit" && !answers && (
         <Notice tone="bad" urgent>
           {words.refused} <Marked text={sentenceOf(draft.refusal)} lines />
@@ -154,7 +183,7 @@ export function Deciding({ approval, onDecided, handle }: DecidingProps) {
       {answers && kind !== "armed" && kind !== "reject" && (
         <Answering approval={approval} withKeys={handle !== undefined} beside={buttons} onAnswer={(message) => begin({ type: "respond", message })} />
       )}
-      {draft.open?.kind === "armed" && (
+      {!isOld && draft.open?.kind === "armed" && (
         <Armed approval={approval} armed={draft.open} busy={draft.busy} onBack={back} onConfirm={send} />
       )}
       {kind === "reject" && (
@@ -203,6 +232,20 @@ function toTitle(place: HTMLElement | null) {
 function toAnswer(place: HTMLElement | null) {
   const field = place?.querySelector<HTMLElement>("textarea, input, select");
   (field ?? place?.querySelector<HTMLElement>("button"))?.focus();
+}
+
+/** A key that is held goes on pressing: the control that has the focus by then is not meant. */
+function ignoreHeld(event: KeyboardEvent): void {
+  const isButton = event.target instanceof Element && event.target.closest("button") !== null;
+  if (event.repeat && event.key === "Enter" && isButton) event.preventDefault();
+}
+
+/** The second press of a double one: what stood there at the first may be gone by then. */
+function ignoreSecond(event: MouseEvent): void {
+  const isButton = event.target instanceof Element && event.target.closest("button") !== null;
+  if (event.detail < 2 || !isButton) return;
+  event.preventDefault();
+  event.stopPropagation();
 }
 
 interface ArmedProps {
@@ -268,6 +311,7 @@ function Armed({ approval, armed, busy, onBack, onConfirm }: ArmedProps) {
               <Marked text={runs} />
             )}
           </div>
+          {armed.decision.type === "edit" && <Json value={armed.decision.args} />}
         </div>
       </div>
       <div className={styles.row}>

@@ -65,7 +65,9 @@ export function useDecide(me: string, onDecided?: (approval: Approval) => void) 
         const isVote = now.status === "pending";
         const left = Math.max(1, now.quorum - agreeing(now));
         const told = isVote ? words.counted(left) : decidedSentence(now, me);
-        change({ busy: false, open: null, now, told: isVote ? told : null, reason: "", args: undefined, argsText: undefined });
+        const own = decision.type === "edit" ? now.digest : draftOf(id).own;
+        const done = { busy: false, open: null, now, own, told: isVote ? told : null };
+        change({ ...done, reason: "", args: undefined, argsText: undefined });
         announce(told);
         onDecided?.(now);
       } catch (error) {

@@ -6,9 +6,12 @@
 import type { AlreadyDecided, Approval, Decision } from "@assent/client";
 import { useCallback, useSyncExternalStore } from "react";
 
-/** What stands open below what is asked. `by` is how it was armed: a key of the list, or a button. */
+/**
+ * What stands open below what is asked. Of what is armed, `digest` is of what was shown then, and
+ * `by` is how it was armed: a key of the list, or a button.
+ */
 export type Open =
-  | { kind: "armed"; decision: Decision; by: "key" | "button"; risk: string; from: Open | null }
+  | { kind: "armed"; decision: Decision; digest: string; by: "key" | "button"; risk: string; from: Open | null }
   | { kind: "reject" }
   | { kind: "respond" }
   | { kind: "edit" };
@@ -33,6 +36,8 @@ export interface Draft {
   lost: AlreadyDecided | null;
   /** What became of the last decision, until the list is read anew. */
   now: Approval | null;
+  /** The digest of what the reader's own edit, sent from here, has made of it. */
+  own: string | null;
   /** A sentence about the last thing that was done. */
   told: string | null;
 }
@@ -49,6 +54,7 @@ const EMPTY: Draft = {
   refusal: null,
   lost: null,
   now: null,
+  own: null,
   told: null,
 };
 
@@ -62,6 +68,12 @@ export function draftOf(approvalId: string): Draft {
 export function changeDraft(approvalId: string, change: Partial<Draft>): void {
   drafts.set(approvalId, { ...draftOf(approvalId), ...change });
   for (const listener of listeners) listener();
+}
+
+/** Takes back what is armed: nobody is ready for it who has looked elsewhere, or at something else. */
+export function disarm(approvalId: string): void {
+  const { open, busy } = draftOf(approvalId);
+  if (open?.kind === "armed" && !busy) changeDraft(approvalId, { open: open.from });
 }
 
 function subscribe(listener: () => void): () => void {

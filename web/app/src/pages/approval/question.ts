@@ -94,6 +94,7 @@ export function restOf(approval: Approval): unknown {
 }
 
 const GIST_LENGTH = 160;
+const GIST_FIELDS = 6;
 
 function shortValue(value: unknown): string {
   const text = typeof value === "string" ? value : (JSON.stringify(value) ?? "");
@@ -106,9 +107,11 @@ export function gistOf(approval: Approval): string {
   if (prompt !== null) return shortValue(prompt);
   const args = objectOf(approval.args);
   if (args === null) return approval.args === null ? "" : shortValue(approval.args);
-  const shown = Object.entries(args).slice(0, 6);
-  const parts = shown.map(([name, value]) => `${name}: ${shortValue(value)}`);
-  return parts.join(" · ").slice(0, 2 * GIST_LENGTH);
+  const fields = Object.entries(args);
+  const parts = fields.slice(0, GIST_FIELDS).map(([name, value]) => `${name}: ${shortValue(value)}`);
+  const gist = parts.join(" · ");
+  const isCut = fields.length > GIST_FIELDS || gist.length > 2 * GIST_LENGTH;
+  return isCut ? `${gist.slice(0, 2 * GIST_LENGTH)} …` : gist;
 }
 
 /** Votes that count for what is asked now and say the same as most of them. */

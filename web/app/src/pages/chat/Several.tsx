@@ -6,11 +6,11 @@ import { messages } from "../../messages/en.ts";
 import { Button } from "../../parts/Button.tsx";
 import { Dialog } from "../../parts/Dialog.tsx";
 import { TextArea } from "../../parts/Field.tsx";
-import { Json } from "../../parts/Json.tsx";
 import { Loading, Notice } from "../../parts/states.tsx";
 import { Marked } from "../../parts/Marked.tsx";
 import { sentenceOf } from "../../parts/problems.ts";
-import { Risk } from "../../parts/statuses.tsx";
+import { InFull, isYesOrNo } from "../approval/InFull.tsx";
+import { isRisky } from "../approval/question.ts";
 import styles from "./Several.module.css";
 
 const words = messages.chat.several;
@@ -43,7 +43,8 @@ interface Result {
 /** Why this one is left out of a decision about all; null if it is not. */
 function whyNot(approval: ApprovalForYou, verb: Verb): string | null {
   if (!approval.yours.may.includes(verb)) return approval.yours.why_not ?? words.takesAnswer;
-  if (verb === "approve" && approval.risk === "high") return words.tooRisky;
+  if (verb === "approve" && !isYesOrNo(approval)) return words.takesAnswer;
+  if (verb === "approve" && isRisky(approval.risk)) return words.tooRisky;
   return null;
 }
 
@@ -114,13 +115,7 @@ function DecideAll({ verb, ids, onOver }: { verb: Verb; ids: string[]; onOver: (
           const why = whyNot(approval, verb);
           return (
             <li key={approval.approval_id} className={styles.item}>
-              <div className={styles.itemHead}>
-                <code className={styles.tool}>
-                  <Marked text={approval.tool || approval.node} />
-                </code>
-                <Risk risk={approval.risk} />
-              </div>
-              <Json value={approval.args} />
+              <InFull approval={approval} />
               {why !== null && <Notice>{words.leftOut(why)}</Notice>}
             </li>
           );

@@ -12,6 +12,7 @@ import { CheckIcon, CrossIcon } from "../../parts/icons.tsx";
 import { Marked } from "../../parts/Marked.tsx";
 import { sentenceOf } from "../../parts/problems.ts";
 import { Notice } from "../../parts/states.tsx";
+import { InFull, isYesOrNo } from "../approval/InFull.tsx";
 import { gistOf, nameOf } from "../approval/question.ts";
 import styles from "./InboxPage.module.css";
 
@@ -20,7 +21,7 @@ const words = messages.inbox.bulk;
 /** Whether it may be decided with others by whoever reads. */
 export function isForBulk(approval: ApprovalForYou): boolean {
   const { risk, status, yours } = approval;
-  return risk === "low" && status === "pending" && yours.may.includes("approve") && yours.may.includes("reject");
+  return isYesOrNo(approval) && risk === "low" && status === "pending" && yours.may.includes("approve") && yours.may.includes("reject");
 }
 
 type Verdict = "approve" | "reject";
@@ -110,7 +111,7 @@ export function Bulk({ chosen, all, onChoose }: BulkProps) {
           <ul className={styles.bulkList} tabIndex={0}>
             {asked.approvals.map((approval) => (
               <li key={approval.approval_id}>
-                <One approval={approval} />
+                <InFull approval={approval} />
               </li>
             ))}
           </ul>
