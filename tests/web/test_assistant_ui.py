@@ -236,6 +236,8 @@ async def test_two_must_agree_to_what_one_of_them_has_edited(opened: Open, tmp_p
         await expect(asked).to_contain_text("bob has changed the arguments.")
         await expect(asked).to_contain_text("1 of 2 people have decided.")
         await expect(asked.get_by_label("Arguments")).to_contain_text('"amount": 7')
+        await expect(asked.get_by_role("button", name="Approve")).to_be_hidden()
+        await asked.get_by_role("button", name="I have seen it").click()
         await asked.get_by_role("button", name="Approve").click()
         await expect(page.get_by_role("log")).to_contain_text("paid 7")
         assert server.traces() == ["pay 7"]

@@ -39,6 +39,7 @@ export const WORDS = {
   votes: (votes: number, quorum: number) => `${votes} of ${quorum} people have decided.`,
   decided: (status: string, by: string | null) => (by ? `${status} by ${by}` : status),
   edited: (by: string) => `${by} has changed the arguments.`,
+  seen: "I have seen it",
   alreadyDecided: (by: string | null, status: string) =>
     by ? `${by} was faster: it is ${status}.` : `It is no longer asked: ${status}.`,
   changed: "Something else is asked now than you were shown. Look again.",
@@ -128,6 +129,8 @@ function Question({ assent, approval }: { assent: Assent; approval: ApprovalStat
   const [mode, setMode] = useState<Mode>("choose");
   const [isDeciding, setIsDeciding] = useState(false);
   const [problem, setProblem] = useState("");
+  // What comes while somebody moves to a button has to be seen before it is decided.
+  const [seen, setSeen] = useState(approval.digest);
   const details = useDetails(assent, approval);
   const titleId = useId();
   const isQuestion = approval.kind === "input";
@@ -149,7 +152,9 @@ function Question({ assent, approval }: { assent: Assent; approval: ApprovalStat
     setIsDeciding(true);
     setProblem("");
     try {
-      await assent.approvals.decide(approval, decision);
+      const { decisions } = await assent.approvals.decide(approval, decision);
+      const own = decisions[approval.approval_id];
+      if (decision.type === "edit" && own !== undefined) setSeen(own.digest);
       setMode("choose");
     } catch (error) {
       setProblem(sentenceOf(error));
@@ -175,6 +180,11 @@ function Question({ assent, approval }: { assent: Assent; approval: ApprovalStat
       </button>
     ) : null;
   const back = () => setMode("choose");
+  const look = () => {
+    setSeen(approval.digest);
+    back();
+  };
+  const shown = approval.digest === seen ? mode : "changed";
 
   return (
     <div
@@ -194,7 +204,12 @@ function Question({ assent, approval }: { assent: Assent; approval: ApprovalStat
       <Effect preview={details ? details.preview : approval.preview} />
       <Warnings of={details?.warnings ?? []} />
       {details?.yours.why_not ? <p className="assent-why-not">{details.yours.why_not}</p> : null}
-      {mode === "choose" ? (
+      {shown === "changed" ? (
+        <button type="button" className="assent-seen" onClick={look}>
+          {WORDS.seen}
+        </button>
+      ) : null}
+      {shown === "choose" ? (
         <div className="assent-decisions">
           {button("approve", () => void decide({ type: "approve" }))}
           {button("edit", () => setMode("edit"))}
@@ -202,7 +217,7 @@ function Question({ assent, approval }: { assent: Assent; approval: ApprovalStat
           {button("reject", () => setMode("reject"))}
         </div>
       ) : null}
-      {mode === "edit" ? (
+      {shown === "edit" ? (
         <Form
           label={WORDS.editedArgs}
           submit={WORDS.approveEdited}
@@ -214,7 +229,7 @@ function Question({ assent, approval }: { assent: Assent; approval: ApprovalStat
           onRead={(args) => void decide({ type: "edit", args })}
         />
       ) : null}
-      {mode === "respond" ? (
+      {shown === "respond" ? (
         <Form
           label={isText(approval) ? WORDS.answer : WORDS.answerJson}
           submit={WORDS.respond}
@@ -225,7 +240,7 @@ function Question({ assent, approval }: { assent: Assent; approval: ApprovalStat
           onRead={(message) => void decide({ type: "respond", message })}
         />
       ) : null}
-      {mode === "reject" ? (
+      {shown === "reject" ? (
         <Form
           label={WORDS.reason}
           submit={WORDS.reject}
