@@ -148,7 +148,7 @@ export class Assent {
   follow(wanted: Followed & FollowOptions): Following {
     const place = () => placeOf(wanted);
     const batches = () =>
-      wanted.share && !("run" in wanted)
+      wanted.share && !this.#wire.hasKey && !("run" in wanted)
         ? shared(this.#wire, place(), wanted)
         : follow(this.#wire, place(), wanted);
     return {

@@ -58,6 +58,8 @@ const LONGEST_PAUSE = 30_000;
 export class Wire {
   readonly base: string;
   readonly around: Surroundings;
+  /** Whether it is known by a key of its own, and not by what all tabs of a browser have. */
+  readonly hasKey: boolean;
   readonly #headers: Readonly<Record<string, string>>;
   readonly #credentials: RequestCredentials | undefined;
   readonly #timeout: number;
@@ -74,6 +76,7 @@ export class Wire {
   ) {
     this.base = baseOf(url);
     this.around = around;
+    this.hasKey = Boolean(settings.key);
     this.#headers = settings.key ? { authorization: `Bearer ${checkedKey(settings.key)}` } : {};
     this.#credentials = settings.credentials;
     this.#timeout = settings.timeout;
