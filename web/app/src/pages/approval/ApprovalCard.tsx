@@ -74,6 +74,7 @@ function Card({ approval: told, compact, onDecided, handle, level = 2 }: Approva
   const isChanged = isPending && approval.digest !== seen.digest && !isOwnEdit;
   const Heading = `h${level}` as const;
   const sentence = sentenceFor(approval);
+  const asker = approval.requested_by[0];
   const prompt = promptOf(approval);
 
   return (
@@ -96,7 +97,7 @@ function Card({ approval: told, compact, onDecided, handle, level = 2 }: Approva
           )}
           {isPending && approval.expires_at !== null && <Countdown to={approval.expires_at} />}
           <span className={styles.asked}>
-            {approval.requested_by.length > 0 && words.askedBy(approval.requested_by.slice(0, 1).join(""))}{" "}
+            {asker !== undefined && <Marked text={words.askedBy(asker)} />}{" "}
             <Time at={approval.requested_at} />
           </span>
         </div>

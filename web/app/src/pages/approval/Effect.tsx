@@ -30,14 +30,19 @@ function rowsOf(value: unknown): Row[] | null {
 function Cell({ value }: { value: unknown }) {
   if (typeof value === "string") return <Marked text={value} />;
   if (typeof value === "number") return <span className={styles.figure}>{String(value)}</span>;
-  if (value === null || value === undefined) return <span className={styles.quiet}>–</span>;
+  if (value === undefined) return <span className={styles.quiet}>–</span>;
   return <Json value={value} depth={0} />;
+}
+
+/** What the row has under this name itself: nothing that every object has, such as a constructor. */
+function fieldOf(row: Row, name: string): unknown {
+  return Object.hasOwn(row, name) ? row[name] : undefined;
 }
 
 function Table({ name, rows, all }: { name: string; rows: Row[]; all: number | null }) {
   const [count, setCount] = useState(ROWS);
   const columns = [...new Set(rows.flatMap((row) => Object.keys(row)))];
-  const isFigures = (column: string) => rows.every((row) => typeof row[column] === "number");
+  const isFigures = (column: string) => rows.every((row) => typeof fieldOf(row, column) === "number");
   const left = rows.length - count;
   const caption = all === null ? name : `${name}: ${words.effectRows(number(rows.length), number(all))}`;
   return (
@@ -62,7 +67,7 @@ function Table({ name, rows, all }: { name: string; rows: Row[]; all: number | n
               <tr key={place}>
                 {columns.map((column) => (
                   <td key={column} className={isFigures(column) ? styles.right : undefined}>
-                    <Cell value={row[column]} />
+                    <Cell value={fieldOf(row, column)} />
                   </td>
                 ))}
               </tr>
@@ -82,7 +87,7 @@ function Table({ name, rows, all }: { name: string; rows: Row[]; all: number | n
 /** A thing before and after: what changes stands first and is lit. */
 function Change({ before, after }: { before: Row; after: Row }) {
   const names = [...new Set([...Object.keys(before), ...Object.keys(after)])];
-  const changes = (name: string) => JSON.stringify(before[name]) !== JSON.stringify(after[name]);
+  const changes = (name: string) => JSON.stringify(fieldOf(before, name)) !== JSON.stringify(fieldOf(after, name));
   const sorted = [...names.filter(changes), ...names.filter((name) => !changes(name))];
   return (
     <div className={styles.scroll} tabIndex={0} role="group" aria-label={words.effect}>
@@ -101,10 +106,10 @@ function Change({ before, after }: { before: Row; after: Row }) {
                 <Marked text={name} />
               </th>
               <td>
-                <Cell value={before[name]} />
+                <Cell value={fieldOf(before, name)} />
               </td>
               <td>
-                <Cell value={after[name]} />
+                <Cell value={fieldOf(after, name)} />
               </td>
             </tr>
           ))}

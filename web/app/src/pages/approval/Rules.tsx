@@ -105,9 +105,10 @@ function Needs({ approval }: { approval: Approval }) {
 /** Who asked, who may decide under which rules, and what they have said so far. */
 export function Rules({ approval }: { approval: Approval }) {
   const { comments, delegations } = approval;
+  const asked = approval.requested_by.join(", ");
   const facts: [string, ReactNode][] = [
     [words.facts.asked, <Time key="asked" at={approval.requested_at} />],
-    [words.facts.by, approval.requested_by.length > 0 && approval.requested_by.join(", ")],
+    [words.facts.by, asked !== "" && <Marked key="by" text={asked} />],
     [words.facts.may, deciders(approval)],
     [words.facts.needs, <Needs key="needs" approval={approval} />],
     [words.facts.step, approval.step > 0 && words.escalated(approval.step)],

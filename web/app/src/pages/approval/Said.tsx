@@ -3,6 +3,7 @@ import type { ReactNode } from "react";
 import { messages } from "../../messages/en.ts";
 import { SparkIcon, PersonIcon } from "../../parts/icons.tsx";
 import { Text } from "../../parts/Json.tsx";
+import { Marked } from "../../parts/Marked.tsx";
 import { Facts } from "../../parts/Panel.tsx";
 import styles from "./ApprovalCard.module.css";
 
@@ -41,7 +42,7 @@ export function Said({ approval }: { approval: Approval }) {
         <figure className={styles.saying}>
           <figcaption className={styles.speaker}>
             <PersonIcon />
-            {words.person(person)}
+            <Marked text={words.person(person)} />
           </figcaption>
           <Words text={asked} />
         </figure>
