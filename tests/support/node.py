@@ -20,6 +20,9 @@ from pathlib import Path
 OLDEST = (20, 10)
 """The oldest version that the clients run in."""
 
+TYPESCRIPT = (22, 18)
+"""The oldest version that runs TypeScript as it is."""
+
 
 def npm() -> list[str]:
     """The command that installs packages of JavaScript: the one that belongs to `node()`."""
@@ -32,17 +35,17 @@ def npm() -> list[str]:
 
 
 @cache
-def node() -> str:
+def node(oldest: tuple[int, int] = OLDEST) -> str:
     """The path of a Node.js that is new enough. Fails the test if there is none."""
-    path = _found()
+    path = _found(oldest)
     assert path is not None, (
-        f"The test needs Node.js {OLDEST[0]}.{OLDEST[1]} or newer. Install it: make node"
+        f"The test needs Node.js {oldest[0]}.{oldest[1]} or newer. Install it: make node"
     )
     return path
 
 
-def _found() -> str | None:
-    return next((path for path in _candidates() if _version_of(path) >= OLDEST), None)
+def _found(oldest: tuple[int, int] = OLDEST) -> str | None:
+    return next((path for path in _candidates() if _version_of(path) >= oldest), None)
 
 
 def _candidates() -> Iterator[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 from tests.support.command import REPOSITORY
-from tests.support.node import node
+from tests.support.node import TYPESCRIPT, node
 from tests.support.secrets import keys_of, secret_of
 from tests.support.server import Server, scripted_agents, serving
 
@@ -26,7 +26,7 @@ def run(name: str, server: Server, **environment: str) -> None:
     given = {"SERVER": server.url, "LEDGER": str(server.ledger), **environment}
     done = subprocess.run(
         [
-            node(),
+            node(TYPESCRIPT),
             "--conditions=assent-source",
             "--test",
             "--test-timeout=30000",

@@ -40,6 +40,7 @@ async def test_what_is_armed_is_taken_back_when_the_reader_leaves_or_something_e
 
     await page.get_by_role("link", name="Chat").first.click()
     await expect(page).to_have_url(re.compile("/ui/chat"))
+    await expect(card).to_be_hidden()
     await page.go_back()
     await expect(card.get_by_label("amount *")).to_have_value("1300")
     await expect(armed).to_be_hidden()

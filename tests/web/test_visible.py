@@ -11,7 +11,7 @@ from typing import Any
 
 from assent.core.text import LINE_BREAKS, LOOK_ALIKES, is_unseen, look_alikes
 from tests.support.command import REPOSITORY
-from tests.support.node import node
+from tests.support.node import TYPESCRIPT, node
 
 CLIENT = REPOSITORY / "web" / "packages" / "client" / "src" / "index.ts"
 MARKS = """
@@ -28,7 +28,7 @@ SEED = 16
 
 def marks(texts: list[str]) -> list[list[list[str]]]:
     """What the client marks in each text: the character, its kind, and what it looks like."""
-    command = [node(), "--input-type=module", "--eval", MARKS, CLIENT.as_uri()]
+    command = [node(TYPESCRIPT), "--input-type=module", "--eval", MARKS, CLIENT.as_uri()]
     done = subprocess.run(
         command, input=json.dumps(texts).encode(), capture_output=True, check=True
     )

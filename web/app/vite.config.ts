@@ -13,6 +13,8 @@ export default defineConfig(({ command }) => ({
     // The client as it is in the workspace, and not as it is published.
     conditions: ["assent-source", ...defaultClientConditions],
     alias: {
+      // Descriptions of a form's fields are words of an agent: they are text, and no Markdown.
+      "markdown-to-jsx/react": here("src/parts/no-markdown.ts"),
       // The form's core imports a validator that compiles code from text, which the page's
       // Content-Security-Policy forbids. Ours interprets the schema.
       "@rjsf/validator-ajv8": here("src/parts/schema-validator.ts"),

@@ -56,7 +56,11 @@ class Shelter extends Component<{ children: ReactNode }, { failed: boolean }> {
 
 function NotFound() {
   useTitle(messages.states.notFound);
-  return <Empty title={messages.states.notFound}>{messages.states.notFoundHint}</Empty>;
+  return (
+    <Empty level={1} title={messages.states.notFound}>
+      {messages.states.notFoundHint}
+    </Empty>
+  );
 }
 
 function Pages() {

@@ -14,14 +14,17 @@ export interface EmptyProps {
   children?: ReactNode;
   /** What can be done about it. */
   actions?: ReactNode;
+  /** 1 where it is all that there is of a page. */
+  level?: 1 | 2;
 }
 
 /** There is nothing, and that is well: what would stand here, and how it comes to be. */
-export function Empty({ icon, title, children, actions }: EmptyProps) {
+export function Empty({ icon, title, children, actions, level = 2 }: EmptyProps) {
+  const Heading = `h${level}` as const;
   return (
     <div className={styles.state}>
       {icon && <span className={styles.mark}>{icon}</span>}
-      <h2 className={styles.title}>{title}</h2>
+      <Heading className={styles.title}>{title}</Heading>
       {children && <div>{children}</div>}
       {actions && <div className={styles.actions}>{actions}</div>}
     </div>
