@@ -45,8 +45,9 @@ FIRST_VIEW = 180_000
 """The most bytes, compressed, of all of the page's files, and of those without which an address shows
 nothing."""
 
-LATER = ("Markdown-", "overlays-")
-"""What comes behind a page that is shown already: the looks of messages, whose text is there before,
+LATER = ("Markdown-", "overlays-", "GraphCanvas-")
+"""What comes behind a page that is shown already: the looks of messages, whose text is there before, the
+picture of a graph, beside its list,
 and windows and menus."""
 
 

@@ -150,7 +150,8 @@ export function Deciding({ approval, onDecided, handle }: DecidingProps) {
   useLayoutEffect(() => {
     if (isOld) disarm(approval.approval_id);
   }, [isOld, approval.approval_id]);
-  useEffect(() => () => disarm(approval.approval_id), [approval.approval_id]);
+  // A card that is hidden while the next page is on its way stays mounted, but has no layout.
+  useLayoutEffect(() => () => disarm(approval.approval_id), [approval.approval_id]);
 
   const kind = isOld ? null : (draft.open?.kind ?? null);
   const answers = approval.kind === "input" && may.includes("respond");
