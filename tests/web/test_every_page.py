@@ -46,9 +46,8 @@ FIRST_VIEW = 180_000
 nothing."""
 
 LATER = ("Markdown-", "overlays-", "GraphCanvas-")
-"""What comes behind a page that is shown already: the looks of messages, whose text is there before, the
-picture of a graph, beside its list,
-and windows and menus."""
+"""What comes behind a page that is shown already: the looks of messages, whose text is there before,
+the picture of a graph beside its list, and windows and menus."""
 
 
 @dataclass(frozen=True)
