@@ -8,7 +8,7 @@ import { describe, test } from "node:test";
 
 import { Client } from "@langchain/langgraph-sdk";
 
-import { letGo, newAmount, page, traces, until, url } from "./harness.mjs";
+import { ask, letGo, newAmount, page, traces, until, url } from "./harness.mjs";
 import { mounted } from "./react.mjs";
 
 const client = new Client({ apiUrl: url });
@@ -84,8 +84,12 @@ for (const agent of ["agent", "batched"]) {
       const amount = newAmount();
       const shown = await paused(agent, `pay ${amount}`);
       await say(shown.now, "What for?");
-      const isTold = (now) => isAtRest(now) && lastWords(now) === "You said: What for?";
-      await shown.until((now) => isTold(now) && now.interrupts.length === 0);
+      await shown.until((now) => isAtRest(now) && lastWords(now) === "You said: What for?");
+      // The page itself may show the question on: a look at the thread's state that the hook began
+      // before it was dropped, and that is answered after, brings it back there.
+      const waiting = await ask("GET", "/approvals?status=pending&limit=100");
+      const isAsked = ({ args }) => args.amount === amount;
+      assert.equal(waiting.body.approvals.some(isAsked), false);
       assert.equal(traces(`pay ${amount}`), 0);
     });
   });
