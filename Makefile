@@ -145,7 +145,7 @@ check: $(VENV)/ready  ## Lint, format, types and layers; types of the TypeScript
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/ready  ## Print the ratios
+bench: $(VENV)/web page browser  ## Print the ratios
 	$(BIN)/python -m benchmarks
 
 PIN = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

@@ -10,6 +10,9 @@ from unittest.mock import patch
 from benchmarks import __main__, server
 from tests.support import command
 
+PARTS = tuple(part for part in __main__.PARTS if part != "web")
+"""All but the one that needs a browser, which `tests/web` runs."""
+
 
 def main() -> None:
     """Run them all."""
@@ -25,4 +28,4 @@ def main() -> None:
         return command.started(argv, folder=log.parent, environment=environment, log=log)
 
     with patch.object(server, "started", started):
-        __main__.main([])
+        __main__.main([*PARTS])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.__main__ import PARTS
+from tests.benchmarks.forked import PARTS
 from tests.support.command import REPOSITORY, share_zygote, started
 from tests.support.waiting import PATIENCE
 

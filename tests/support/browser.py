@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
@@ -81,4 +80,4 @@ def install() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(install())
+    install()
