@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any, TypeVar
 
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
@@ -38,6 +39,9 @@ class EachTurn:
     model: ChatModel | ModelOfTurn
     known: Mapping[str, BaseTool]
     further: ToolsOfTurn | None = None
+    # LangChain silences a deprecation of Pydantic while it makes a tool of a function. In two
+    # threads at once the silence of one ends that of the other, and the warning reaches the call.
+    _making: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     def model_now(self, state: AgentState, config: RunnableConfig) -> ChatModel:
         """The model, in a sync run. The config is that of a node."""
@@ -60,7 +64,8 @@ class EachTurn:
         if self.further is None:
             return self.known
         further = _now("tools", self.further(state, runtime_of(config)))
-        return tools_by_name([*self.known.values(), *further])
+        with self._making:
+            return tools_by_name([*self.known.values(), *further])
 
     async def atools_now(self, state: AgentState, config: RunnableConfig) -> Mapping[str, BaseTool]:
         """The tools by name, in an async run."""

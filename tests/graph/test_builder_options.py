@@ -3,6 +3,7 @@ state, a structured answer, and a model or tools that are chosen anew for each t
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -313,6 +314,22 @@ def test_a_tool_that_only_a_turn_knows_runs_in_a_sync_run(harness: AgentHarness)
     result = agent.invoke(ASKED, THREAD)
     assert harness.ran == [("look", 1)]
     assert "amount" in told(result, "c1").text
+
+
+def test_calls_of_one_turn_may_make_its_tools_at_once(harness: AgentHarness) -> None:
+    """A warning of LangChain's own making of tools fails the tests, as it may fail a server."""
+    calls = [(f"c{number}", "look", {"record": number}) for number in range(40)]
+    agent = harness.agent(
+        asks(*calls), say("Done."), tools=ToolBox(harness), approve={"look": False}
+    )
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # Threads change places often, so that they meet in the making.
+    try:
+        result = agent.invoke(ASKED, THREAD)
+    finally:
+        sys.setswitchinterval(interval)
+    assert sorted(harness.ran) == [("look", number) for number in range(40)]
+    assert all(told(result, call).status == "success" for call, _tool, _args in calls)
 
 
 async def test_a_tool_that_is_gone_when_its_call_is_approved_does_not_run(
