@@ -86,9 +86,9 @@ export function duration(milliseconds: number): string {
   return `${Math.round(milliseconds / SECOND)} s`;
 }
 
-const whole = new Intl.NumberFormat(LOCALE);
+const grouped = new Intl.NumberFormat(LOCALE, { maximumFractionDigits: 6 });
 export function number(value: number): string {
-  return whole.format(value);
+  return grouped.format(value);
 }
 
 /** "812 B", "12.4 kB", "3.1 MB". */

@@ -20,7 +20,7 @@ import { decidedSentence } from "./deciding.ts";
 import { useDraft } from "./desk.ts";
 import { Effect } from "./Effect.tsx";
 import { More } from "./More.tsx";
-import { agreeing, objectOf, promptOf, restOf, sentenceFor } from "./question.ts";
+import { agreeing, objectOf, promptOf, restOf, sentenceFor, situationOf } from "./question.ts";
 import { Raw } from "./Raw.tsx";
 import { Rules } from "./Rules.tsx";
 import { hasSaid, Said } from "./Said.tsx";
@@ -76,6 +76,7 @@ function Card({ approval: told, compact, onDecided, handle, level = 2 }: Approva
   const sentence = sentenceFor(approval);
   const asker = approval.requested_by[0];
   const prompt = promptOf(approval);
+  const situation = situationOf(approval);
 
   return (
     <article className={cx(styles.card, compact && styles.compact)} aria-labelledby={heading}>
@@ -123,6 +124,11 @@ function Card({ approval: told, compact, onDecided, handle, level = 2 }: Approva
         </Notice>
       )}
 
+      {isPending && situation !== null && (
+        <Notice tone="waiting">
+          <Marked text={situation} />
+        </Notice>
+      )}
       {prompt !== null && (
         <p className={styles.prompt}>
           <Text text={prompt} bare />

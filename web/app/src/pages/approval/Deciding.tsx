@@ -30,7 +30,7 @@ import styles from "./ApprovalCard.module.css";
 import { disarm, type Open, useDraft } from "./desk.ts";
 import { useDecide, type Wording, wordingOf } from "./deciding.ts";
 import { More } from "./More.tsx";
-import { agreeing, choicesOf, isRisky, nameOf } from "./question.ts";
+import { agreeing, choicesOf, isRisky, limitOf, nameOf } from "./question.ts";
 
 const Editing = lazy(() => import("./Editing.tsx"));
 
@@ -50,6 +50,12 @@ export interface CardHandle {
   focus(): void;
 }
 
+/** What a rejection is called where it means something else. */
+const rejecting: Partial<Record<Approval["kind"], { hint: "giveUpHint" | "budgetHint"; verb: "giveUpVerb" | "budgetVerb" }>> = {
+  unknown_outcome: { hint: "giveUpHint", verb: "giveUpVerb" },
+  budget: { hint: "budgetHint", verb: "budgetVerb" },
+};
+
 interface Does {
   decision: Decision["type"];
   label: string;
@@ -66,7 +72,7 @@ function offered(approval: ApprovalForYou, me: string): Does[] {
   const { decisions } = words;
   if (may("approve") && !agreed) {
     const wording = wordingOf(approval, "approve");
-    const label = wording === "approve" || wording === "node" || wording === "budget" || wording === "again" ? decisions[wording] : decisions.approve;
+    const label = wording === "budget" ? decisions.budget(limitOf(approval)) : decisions[wording];
     list.push({ decision: "approve", label, look: "good" });
   }
   if (may("respond") && kind === "unknown_outcome") {
@@ -77,7 +83,8 @@ function offered(approval: ApprovalForYou, me: string): Does[] {
     list.push({ decision: "edit", label, look: "secondary" });
   }
   if (may("reject")) {
-    const label = kind === "unknown_outcome" ? decisions.giveUp : decisions.reject;
+    const label =
+      kind === "unknown_outcome" ? decisions.giveUp : kind === "budget" ? decisions.budgetReject : decisions.reject;
     list.push({ decision: "reject", label, look: "danger" });
   }
   return list;
@@ -99,7 +106,9 @@ export function Deciding({ approval, onDecided, handle }: DecidingProps) {
   const send = (decision: Decision) => void decide(approval, decision);
   /** Sends it, or has it looked at once more first. */
   const begin = (decision: Decision, risk: string = approval.risk) => {
-    if (!isRisky(risk)) return send(decision);
+    // What is run again by mistake happens twice.
+    const isTwice = approval.kind === "unknown_outcome" && decision.type === "approve";
+    if (!isRisky(risk) && !isTwice) return send(decision);
     change({ open: armed(decision, "button", risk, draft.open), refusal: null });
   };
   const armed = (decision: Decision, by: "key" | "button", risk = approval.risk, from: Open | null = null): Open => ({
@@ -190,8 +199,8 @@ export function Deciding({ approval, onDecided, handle }: DecidingProps) {
       {kind === "reject" && (
         <Saying
           label={words.rejecting.label}
-          hint={words.rejecting.hint}
-          verb={words.rejecting.verb}
+          hint={words.rejecting[rejecting[approval.kind]?.hint ?? "hint"]}
+          verb={words.rejecting[rejecting[approval.kind]?.verb ?? "verb"]}
           look="dangerStrong"
           text={draft.reason}
           onText={(reason) => change({ reason })}
@@ -280,7 +289,12 @@ function Armed({ approval, armed, busy, onBack, onConfirm }: ArmedProps) {
   }, [isReady]);
 
   const missing = approval.quorum - agreeing(approval) - 1;
-  const runs = ["approve", "edit", "again"].includes(wording) ? words.armed.runs(nameOf(approval)) : words.armed.goesOn;
+  const runs =
+    wording === "again"
+      ? words.armed.twice(nameOf(approval))
+      : wording === "approve" || wording === "edit"
+        ? words.armed.runs(nameOf(approval))
+        : words.armed.goesOn;
   return (
     <div
       ref={group}

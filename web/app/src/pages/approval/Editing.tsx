@@ -105,13 +105,15 @@ export default function Editing({ approval, onBack, onEdit }: EditingProps) {
       return setWrong(messages.form.invalid(sentenceOf(failure)));
     }
   };
+  const isBudget = approval.kind === "budget";
+  const title = isBudget ? words.editing.budgetTitle : words.editing.title;
   const cannot = wrong !== null || !isChanged || (refused === meaning.error && refused !== null);
   return (
     <div
       ref={top}
       tabIndex={-1}
       role="group"
-      aria-label={words.editing.title}
+      aria-label={title}
       className={styles.editing}
       onKeyDown={(event) => {
         if (event.key !== "Escape") return;
@@ -120,10 +122,10 @@ export default function Editing({ approval, onBack, onEdit }: EditingProps) {
       }}
     >
       <div className={styles.editingHead}>
-        <strong>{words.editing.title}</strong>
+        <strong>{title}</strong>
         {schema !== null && (
           <Segmented
-            label={words.editing.title}
+            label={title}
             value={way}
             options={[
               { value: "form", label: words.answering.form },
@@ -197,7 +199,7 @@ export default function Editing({ approval, onBack, onEdit }: EditingProps) {
           disabled={cannot || isStale}
           onClick={() => onEdit(args, now?.risk ?? approval.risk)}
         >
-          {words.editing.verb}
+          {isBudget ? words.editing.budgetVerb : words.editing.verb}
         </Button>
       </div>
     </div>

@@ -16,9 +16,9 @@ const words = messages.approval;
 export type Wording = "approve" | "node" | "budget" | "again" | "edit" | "respond" | "reject";
 
 export function wordingOf(approval: Approval, type: Decision["type"]): Wording {
+  if (approval.kind === "budget" && type !== "reject") return "budget";
   if (type !== "approve") return type;
   if (approval.kind === "node") return "node";
-  if (approval.kind === "budget") return "budget";
   if (approval.kind === "unknown_outcome") return "again";
   return "approve";
 }
@@ -27,6 +27,8 @@ export function wordingOf(approval: Approval, type: Decision["type"]): Wording {
 export function decidedSentence(approval: Approval, me: string): string {
   const { decided, theAgent } = words;
   const name = approval.decided_by === me ? decided.you : (approval.decided_by ?? theAgent);
+  const otherwise = otherwiseDecided(approval.kind, approval.status);
+  if (otherwise !== null) return decided[otherwise](name);
   switch (approval.status) {
     case "approved":
     case "edited":
@@ -40,6 +42,20 @@ export function decidedSentence(approval: Approval, me: string): string {
     default:
       return "";
   }
+}
+
+type Otherwise = "didNotHappen" | "happened" | "gaveUp" | "more" | "noMore";
+
+/** The words for a decision that means something else with this kind of question. */
+function otherwiseDecided(kind: Approval["kind"], status: Approval["status"]): Otherwise | null {
+  if (kind === "budget") {
+    if (status === "approved" || status === "edited") return "more";
+    return status === "rejected" ? "noMore" : null;
+  }
+  if (kind !== "unknown_outcome") return null;
+  if (status === "approved") return "didNotHappen";
+  if (status === "responded") return "happened";
+  return status === "rejected" ? "gaveUp" : null;
 }
 
 function lostSentence(error: AlreadyDecided): string {

@@ -2,6 +2,7 @@
 
 import type { Approval } from "@assent/client";
 import { messages } from "../../messages/en.ts";
+import { number } from "../../parts/times.ts";
 
 const words = messages.approval;
 
@@ -35,7 +36,7 @@ export function sentenceFor(approval: Approval): Sentence {
     case "node":
       return { before: words.wantsToGoOn(agent), name, after: "" };
     case "unknown_outcome":
-      return { before: words.wasCutOff, name, after: words.didItHappen };
+      return { before: "", name, after: words.didItHappen };
     case "budget":
       return { before: words.wantsMore(agent), name: budgetOf(approval), after: "?" };
     default:
@@ -43,9 +44,35 @@ export function sentenceFor(approval: Approval): Sentence {
   }
 }
 
+/** What a budget counts, in words. */
+export function unitOf(budget: string): string {
+  const units: Record<string, string> = messages.budgets;
+  return units[budget] ?? budget.replaceAll("_", " ");
+}
+
 function budgetOf(approval: Approval): string {
   const budget = objectOf(approval.args)?.["budget"];
-  return typeof budget === "string" ? budget.replaceAll("_", " ") : words.kinds.budget;
+  return typeof budget === "string" ? unitOf(budget) : words.kinds.budget;
+}
+
+const holders: Record<string, string> = words.budget.holders;
+
+/** What must be known before it is decided, of the kinds whose arguments do not say it. */
+export function situationOf(approval: Approval): string | null {
+  if (approval.kind === "unknown_outcome") return words.cutOff(nameOf(approval));
+  if (approval.kind !== "budget") return null;
+  const scope = objectOf(approval.args)?.["scope"];
+  const { used, limit, per } = objectOf(approval.preview) ?? {};
+  if (typeof used !== "number" || typeof limit !== "number") return null;
+  const holder = holders[typeof scope === "string" ? scope : ""] ?? words.theAgent;
+  const within = typeof per === "string" ? per : null;
+  return words.budget.used(holder, number(used), number(limit), budgetOf(approval), within);
+}
+
+/** The limit that an approval of a budget sets, as it is read. */
+export function limitOf(approval: Approval): string {
+  const limit = objectOf(approval.args)?.["limit"];
+  return typeof limit === "number" ? number(limit) : "";
 }
 
 /** The sentence as one text. */

@@ -301,7 +301,7 @@ function Id({ id }: { id: string }) {
 
 /** What is used of each of its limits. */
 function budgetsOf(run: Run): [string, ReactNode][] {
-  const names: Record<string, string> = words.budgets;
+  const names: Record<string, string> = messages.budgets;
   const found: [string, ReactNode][] = [];
   for (const [name, limit] of Object.entries(run.budget)) {
     if (typeof limit !== "number") continue;
