@@ -98,7 +98,7 @@ async def test_keys_move_and_decide_one_after_the_other(
     await page.keyboard.press("k")
     await expect(selected(page)).to_contain_text("two")
 
-    await page.keyboard.press("r")
+    await pressed(page, "r", card(page), "Why not?")
     await expect(card(page).get_by_label("Why not?")).to_be_focused()
     # While somebody writes, these are letters.
     await page.keyboard.type("jare")

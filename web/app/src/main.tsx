@@ -1,11 +1,13 @@
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { App } from "./App.tsx";
+import { guardPresses } from "./parts/presses.ts";
 import "./styles/tokens.css";
 import "./styles/base.css";
 import { startTheme } from "./theme.ts";
 
 startTheme();
+guardPresses();
 const root = document.getElementById("root");
 if (root === null) throw new Error("The page has no element #root to stand in.");
 createRoot(root).render(

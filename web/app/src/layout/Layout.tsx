@@ -3,7 +3,7 @@ import { Link, useLocation } from "wouter";
 import { useLink, useWaiting } from "../live.tsx";
 import { messages } from "../messages/en.ts";
 import { IconButton } from "../parts/Button.tsx";
-import { Menu, type MenuItem } from "../parts/Dialog.tsx";
+import { Menu, type MenuItem } from "../parts/Menu.tsx";
 import {
   BellIcon,
   ChatIcon,

@@ -2,7 +2,6 @@
 
 import type { Approval, ApprovalForYou, Decision } from "@assent/client";
 import {
-  type KeyboardEvent,
   lazy,
   type MouseEvent,
   type ReactNode,
@@ -184,7 +183,7 @@ export function Deciding({ approval, onDecided, handle }: DecidingProps) {
     </>
   );
   return (
-    <div className={styles.deciding} ref={first} onKeyDown={ignoreHeld} onClickCapture={ignoreSecond}>
+    <div className={styles.deciding} ref={first} onClickCapture={ignoreSecond}>
       {draft.refusal !== null && kind !== "edit" && !answers && (
         <Notice tone="bad" urgent>
           {words.refused} <Marked text={sentenceOf(draft.refusal)} lines />
@@ -242,12 +241,6 @@ function toTitle(place: HTMLElement | null) {
 function toAnswer(place: HTMLElement | null) {
   const field = place?.querySelector<HTMLElement>("textarea, input, select");
   (field ?? place?.querySelector<HTMLElement>("button"))?.focus();
-}
-
-/** A key that is held goes on pressing: the control that has the focus by then is not meant. */
-function ignoreHeld(event: KeyboardEvent): void {
-  const isButton = event.target instanceof Element && event.target.closest("button") !== null;
-  if (event.repeat && event.key === "Enter" && isButton) event.preventDefault();
 }
 
 /** The second press of a double one: what stood there at the first may be gone by then. */

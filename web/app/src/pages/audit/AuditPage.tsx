@@ -9,7 +9,7 @@ import { wordOf } from "../../messages/word-of.ts";
 import { Badge, type Tone } from "../../parts/Badge.tsx";
 import { Button } from "../../parts/Button.tsx";
 import { Copy } from "../../parts/Copy.tsx";
-import { Menu } from "../../parts/Dialog.tsx";
+import { Menu } from "../../parts/Menu.tsx";
 import { SelectField, TextField } from "../../parts/Field.tsx";
 import { ChevronIcon, DownloadIcon, ShieldIcon } from "../../parts/icons.tsx";
 import { Json } from "../../parts/Json.tsx";

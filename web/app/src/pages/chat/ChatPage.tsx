@@ -240,7 +240,7 @@ function useSlash(box: { current: HTMLTextAreaElement | null }): void {
     const onKey = (event: KeyboardEvent) => {
       const isPlain = !event.ctrlKey && !event.metaKey && !event.altKey && !event.defaultPrevented;
       const { target } = event;
-      const isWriting = target instanceof HTMLElement && target.closest("input, textarea, select, [role=dialog]");
+      const isWriting = target instanceof HTMLElement && target.closest("input, textarea, select, dialog");
       if (event.key !== "/" || !isPlain || isWriting) return;
       event.preventDefault();
       box.current?.focus();

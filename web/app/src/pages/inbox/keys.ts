@@ -28,7 +28,7 @@ function isWriting(target: EventTarget | null): boolean {
   return target.isContentEditable || target instanceof HTMLTextAreaElement || target instanceof HTMLSelectElement;
 }
 
-const LAYERS = "[role=dialog], [role=alertdialog], [role=menu]";
+const LAYERS = "dialog, [role=menu]";
 
 export type Keys = Record<string, (event: KeyboardEvent) => void>;
 
