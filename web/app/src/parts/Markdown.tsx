@@ -1,10 +1,11 @@
 /** Markdown of agents and people, without raw HTML, foreign images or links that run something. */
 
 import type { ComponentProps } from "react";
-import { memo, useMemo } from "react";
+import { memo, useEffect, useMemo, useRef } from "react";
 import ReactMarkdown, { type Components } from "react-markdown";
 import remarkGfm from "remark-gfm";
 import { messages } from "../messages/en.ts";
+import { type Block, type Blocks, blocksOf, codeIn } from "./blocks.ts";
 import styles from "./Markdown.module.css";
 import { Marked } from "./Marked.tsx";
 
@@ -35,8 +36,6 @@ function markUnseen() {
     walk(tree);
   };
 }
-
-const REHYPE_PLUGINS = [markUnseen];
 
 function MarkedText({ children }: ComponentProps<"mark">) {
   return typeof children === "string" ? <Marked text={children} /> : children;
@@ -77,49 +76,81 @@ function Table({ children }: ComponentProps<"table">) {
 
 const COMPONENTS: Components = { mark: MarkedText, a: Anchor, img: Picture, pre: Preformatted, table: Table };
 
-const Block = memo(function Block({ text }: { text: string }) {
+// ── pieces ──
+
+/** Puts what certain elements of a piece hold in their place: the list or the table that the pieces
+ * are of is around it. What else there is stays. */
+function unwrap(names: readonly string[], wanted: (branch: Branch) => boolean) {
+  return () => (tree: Branch) => {
+    tree.children = tree.children?.flatMap((branch) => {
+      if (!names.includes(branch.tagName ?? "")) return branch.value?.trim() === "" ? [] : [branch];
+      return (branch.children ?? []).filter((each) => each.type === "element" && wanted(each));
+    });
+  };
+}
+
+const PLUGINS_OF = {
+  text: [markUnseen],
+  items: [markUnseen, unwrap(["ul", "ol"], () => true)],
+  head: [markUnseen, unwrap(["table"], () => true)],
+  rows: [markUnseen, unwrap(["table"], (each) => each.tagName === "tbody")],
+};
+
+/** What is parsed alone. Drawn anew only when its text has changed. */
+const Piece = memo(function Piece({ of, text }: { of: keyof typeof PLUGINS_OF; text: string }) {
   return (
-    <div className={styles.block}>
-      <ReactMarkdown remarkPlugins={PLUGINS} rehypePlugins={REHYPE_PLUGINS} components={COMPONENTS} skipHtml={false}>
-        {text}
-      </ReactMarkdown>
-    </div>
+    <ReactMarkdown remarkPlugins={PLUGINS} rehypePlugins={PLUGINS_OF[of]} components={COMPONENTS} skipHtml={false}>
+      {text}
+    </ReactMarkdown>
   );
 });
 
-const FENCE = /^ {0,3}(```+|~~~+)/;
-const CONTINUES = /^(\s|[-*+]\s|\d+[.)]\s|>|\|)/;
+const Code = memo(function Code({ text }: { text: string }) {
+  return PLAIN.test(text) ? text : <Marked text={text} />;
+});
 
-/**
- * The blocks of a text: where a blank line is followed by what begins anew, outside of fenced
- * code. A block that is whole never changes while the text grows, so it is drawn once.
- */
-export function blocksOf(text: string): string[] {
-  const blocks: string[] = [];
-  let block: string[] = [];
-  let fence: string | null = null;
-  for (const line of text.split("\n")) {
-    const marker = FENCE.exec(line)?.[1] ?? null;
-    const begins = fence === null && block.at(-1)?.trim() === "" && line.trim() !== "";
-    if (begins && !CONTINUES.test(line)) {
-      blocks.push(block.join("\n"));
-      block = [];
+const BlockView = memo(function BlockView({ block }: { block: Block }) {
+  switch (block.kind) {
+    case "text":
+      return <Piece of="text" text={block.text} />;
+    case "list": {
+      const items = block.pieces.map((text, place) => <Piece key={place} of="items" text={text} />);
+      return block.start === null ? <ul>{items}</ul> : <ol start={block.start}>{items}</ol>;
     }
-    if (fence === null) fence = marker;
-    else if (marker?.startsWith(fence) === true) fence = null;
-    block.push(line);
+    case "table":
+      return (
+        <Table>
+          {block.pieces.map((text, place) =>
+            place === 0 ? <Piece key={place} of="head" text={text} /> : <Piece key={place} of="rows" text={block.head + text} />,
+          )}
+        </Table>
+      );
+    case "code":
+      return (
+        <Preformatted>
+          <code>
+            {block.pieces.map((_, place) => (
+              <Code key={place} text={codeIn(block, place)} />
+            ))}
+          </code>
+        </Preformatted>
+      );
   }
-  blocks.push(block.join("\n"));
-  return blocks;
-}
+});
 
-/** Markdown, drawn block by block. */
+/** Markdown, block by block: while it grows, only its end is parsed. */
 export function Markdown({ text }: { text: string }) {
-  const blocks = useMemo(() => blocksOf(text), [text]);
+  const before = useRef<Blocks | undefined>(undefined);
+  const found = useMemo(() => blocksOf(text, before.current), [text]);
+  useEffect(() => {
+    before.current = found;
+  }, [found]);
   return (
     <div className={styles.markdown}>
-      {blocks.map((block, place) => (
-        <Block key={place} text={block} />
+      {found.blocks.map((block, place) => (
+        <div key={place} className={styles.block}>
+          <BlockView block={block} />
+        </div>
       ))}
     </div>
   );
