@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import time
+from datetime import datetime
+from pathlib import Path
 
 import pytest
 from playwright.async_api import Locator, Page, expect
 
 from tests.support.pages import PHONE, Scheme, check_access, check_fits, watched
-from tests.support.secrets import secret_of
-from tests.support.server import Api, Json, Server
+from tests.support.secrets import bearer, keys_of, secret_of
+from tests.support.server import Api, Json, Server, asking, scripted_agents, serving
 from tests.support.waiting import until
 from tests.web.conftest import Browse
 
@@ -318,6 +321,51 @@ async def test_a_conversation_that_is_not_there_or_not_any_more_says_so(
     await expect(log(page)).to_contain_text("Results: saw 1")
     await api.http.delete(f"/threads/{thread}")
     await expect(page.get_by_text("This conversation was deleted")).to_be_visible()
+
+
+async def test_events_that_were_removed_while_a_tab_was_away_are_said_to_be_and_it_goes_on(
+    tmp_path: Path, built: None, browse: Browse
+) -> None:
+    people = {"ASSENT_API_KEYS": keys_of(*PEOPLE)}
+    agents = scripted_agents(tmp_path, *AGENTS)
+    # The sweep of old events comes at the start, and once a minute.
+    with serving(tmp_path, agents, ASSENT_EVENTS_TTL="1s", **people) as server:
+        page = await browse(server, name="ann")
+        watched(page).forgive(LOST, "ERR_FAILED")
+        thread = await begin(page, "tell 150", "slow_agent")
+        await expect(log(page)).to_contain_text("word3 ")
+        # Nobody there hears the end of it.
+        await page.route("**/events**", lambda route: route.abort())
+        server.restart()
+        await expect(page.get_by_text("The connection is lost.")).to_be_visible()
+        async with asking(server, **bearer("ann")) as api:
+            await until_ended(api, thread)
+            last = (await events(api, thread))[-1]
+            end = datetime.fromisoformat(last["ts"]).timestamp()
+            await until(lambda: time.time() > end + 1.1)
+            server.restart()
+
+            async def is_swept() -> bool:
+                return await events(api, thread) == []
+
+            await until(is_swept)
+            await page.unroute("**/events**")
+
+            gap = "What was said and done here meanwhile was removed"
+            await expect(log(page)).to_contain_text(gap)
+            # What was read stays, and nothing is said to be at work.
+            await expect(log(page)).to_contain_text("word3 ")
+            await expect(page.get_by_role("button", name="Stop")).to_be_hidden()
+            await expect(page.get_by_text("The connection is lost.")).to_be_hidden()
+            await say(page, "look 7")
+            await expect(log(page)).to_contain_text("Results: saw 7")
+            shown = await log(page).inner_text()
+            assert shown.index("word3 ") < shown.index(gap) < shown.index("look 7")
+
+            # Who comes now sees what is left, and that there was more.
+            await page.reload()
+            await expect(log(page)).to_contain_text("Results: saw 7")
+            await expect(log(page)).to_contain_text("Older messages were removed.")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

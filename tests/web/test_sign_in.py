@@ -72,6 +72,27 @@ async def test_a_wrong_key_is_said_at_the_field_and_the_right_one_leads_to_the_p
     assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"]) == (True, "Strict", "/")
 
 
+async def test_a_link_to_one_approval_leads_to_it_over_the_sign_in(
+    server: Server, browse: Browse, api: Api
+) -> None:
+    await asked(api)
+    approval_id = await asked(api)
+    phone = await browse(server, name=None, size=PHONE)
+    await phone.goto(f"/ui/approvals/{approval_id}?from=mail")
+    await sign_in(phone, "ann")
+
+    card = phone.get_by_role("article")
+    await expect(card.get_by_role("heading").first).to_contain_text("wants to call pay")
+    await expect(phone).to_have_url(f"/ui/approvals/{approval_id}?from=mail")
+    await card.get_by_role("button", name="Approve").click()
+    await expect(card).to_contain_text("You approved it")
+    statuses = {
+        each["approval_id"]: each["status"] for each in (await api.get("/approvals"))["approvals"]
+    }
+    assert statuses.pop(approval_id) == "approved"
+    assert list(statuses.values()) == ["pending"]
+
+
 async def test_who_guesses_too_often_is_told_when_to_try_again(
     tmp_path: Path, built: None, browse: Browse
 ) -> None:

@@ -843,6 +843,7 @@ export const messages = {
       older: "Show older messages",
       readingOlder: "Older messages are read",
       gap: "Older messages were removed.",
+      gapWithin: "What was said and done here meanwhile was removed before this page had read it.",
       newMessages: "New messages",
       toEnd: "To the end",
     },

@@ -43,6 +43,7 @@ export function fold(view: View, events: Iterable<Event | Gap>): View {
     if (event.type === "gap") {
       // The log was put back to an older copy, or begun again: what was told is told anew.
       if (event.first <= draft.seq) draft = new Draft(EMPTY);
+      draft.leave();
       draft.gap = event.first;
       draft.isChanged = true;
       continue;
@@ -181,6 +182,20 @@ class Draft {
     };
     indexes.set(view, this.index);
     return view;
+  }
+
+  /** Leaves what is open as it was last heard of: how it ended was removed with the events before a
+   * gap, since a server keeps those of runs that are at work or wait for a person. */
+  leave(): void {
+    for (const at of [...this.index.running]) this.setSpan(at, { status: "stopped" });
+    for (const row of [...this.index.writing]) stopWriting(this, row);
+    for (const message of this.messages) {
+      for (const call of callsOf(message)) {
+        if (call.status === "running") this.setCall(call.id, { status: "stopped" });
+      }
+    }
+    this.#pending = [];
+    this.active = null;
   }
 
   // ── messages ──
@@ -738,14 +753,16 @@ function endRun(
   if (draft.runs[event.run_id] === undefined) draft.addRun(newRun(event, "input"));
   draft.setRun(event.run_id, { ...change, ended_at: event.ts });
   endAll(draft, event, "stopped");
-  for (const row of [...draft.index.writing]) stopWriting(draft, row, event.run_id);
+  for (const row of [...draft.index.writing]) {
+    if (draft.messages[row]?.run_id === event.run_id) stopWriting(draft, row);
+  }
   if (draft.active === event.run_id) draft.active = null;
   if (event.type !== "done") say(draft, event, `${event.type}-${event.seq}`);
 }
 
-function stopWriting(draft: Draft, row: number, runId: string): void {
+function stopWriting(draft: Draft, row: number): void {
   const message = draft.messages[row];
-  if (message?.role !== "agent" || message.run_id !== runId) return;
+  if (message?.role !== "agent") return;
   const parts = message.parts.map((part) => {
     if (part.type !== "call") return closed(part, new Map());
     return part.status === "writing" ? { ...part, status: "stopped" as const } : part;

@@ -32,7 +32,8 @@ export interface View {
   readonly customs: readonly EventOf<"custom">[];
   /** The last word on each budget, by its scope and name. */
   readonly budgets: Readonly<Record<string, BudgetState>>;
-  /** The number of the first event that is left, if earlier ones were removed. */
+  /** The number of the first event that is left, if earlier ones were removed. What was heard before
+   * them stays, as it was last heard of. */
   readonly gap: number | null;
 }
 

@@ -126,6 +126,38 @@ test("what became of a call that was cut off is what a person says", () => {
   expect(texts(refused)).toEqual(["person: Hello", "tool: pay denied"]);
 });
 
+test("what a gap hides the end of is neither at work nor waiting behind it", () => {
+  const call = { tool: "pay", tool_call_id: "c" };
+  const asked: Event = {
+    ...of,
+    type: "approval_required",
+    seq: 4,
+    approval_id: "a",
+    kind: "input",
+    allowed: ["respond"],
+  };
+  const open = fold(EMPTY, [
+    started(),
+    { ...of, type: "tool_start", seq: 2, ...call, input: {} },
+    token(3, "m", "Half of it"),
+    asked,
+  ]);
+  expect(open.active?.run_id).toBe("r");
+  const later = { ...started("Later"), run_id: "later", seq: 20 };
+  const view = fold(open, [{ type: "gap", first: 20 }, later]);
+  expect(texts(view)).toEqual([
+    "person: Hello",
+    "tool: pay stopped",
+    "agent: Half of it",
+    "approval: input pending",
+    "person: Later",
+  ]);
+  expect(view.gap).toBe(20);
+  expect(view.pending).toEqual([]);
+  expect(view.active?.run_id).toBe("later");
+  expect(view.messages.filter((each) => each.role === "agent" && each.status === "writing")).toEqual([]);
+});
+
 test("10,000 events take less than 100 ms of a processor", () => {
   const events: Event[] = [started()];
   for (let seq = 2; seq <= 10_000; seq += 1) events.push(token(seq, `m${seq >> 4}`, "word "));

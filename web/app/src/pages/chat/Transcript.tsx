@@ -197,7 +197,7 @@ export function Transcript({ view, waiting, hasOlder, isReadingOlder, readOlder 
 function RowView({ row }: { row: Row }) {
   switch (row.kind) {
     case "gap":
-      return <Notice>{words.gap}</Notice>;
+      return <Notice>{row.isWithin ? words.gapWithin : words.gap}</Notice>;
     case "message":
       return <Said message={row.message} agent={row.agent} opens={row.opens} files={row.files} />;
     case "failure":

@@ -13,7 +13,7 @@ export interface Turn {
 }
 
 export type Row =
-  | { kind: "gap"; key: string }
+  | { kind: "gap"; key: string; isWithin: boolean }
   | { kind: "message"; key: string; message: Message; agent: string; opens: boolean; files: SentFile[] }
   | { kind: "failure"; key: string; span: Span }
   | { kind: "turn"; key: string; turn: Turn }
@@ -37,12 +37,19 @@ export const FILES = "files";
  */
 export function rowsOf(view: View, waiting: readonly string[], isWhole: boolean): Row[] {
   const rows: Row[] = [];
-  if (isWhole && view.gap !== null) rows.push({ kind: "gap", key: "gap" });
+  let gap = isWhole ? view.gap : null;
+  /** Says that what was before this event was removed: above all, or below what had been read. */
+  const tellOfGap = (seq: number) => {
+    if (gap === null || seq < gap) return;
+    rows.push({ kind: "gap", key: "gap", isWithin: rows.length > 0 });
+    gap = null;
+  };
 
   const usage = usageByRun(view.messages);
   const failures = failuresIn(view);
   let failure = 0;
   view.messages.forEach((message, place) => {
+    tellOfGap(message.seq);
     while ((failures[failure]?.seq ?? Infinity) < message.seq) rows.push(failed(failures[failure++]));
     const before = view.messages[place - 1];
     const run = view.runs[message.run_id];
@@ -60,6 +67,7 @@ export function rowsOf(view: View, waiting: readonly string[], isWhole: boolean)
     if (turn) rows.push({ kind: "turn", key: `turn-${turn.run_id}`, turn });
   });
   while (failure < failures.length) rows.push(failed(failures[failure++]));
+  tellOfGap(Infinity);
 
   for (const approvalId of waiting) {
     if (view.approvals[approvalId] === undefined) {
