@@ -15,11 +15,11 @@ import {
   MoonIcon,
   MoreIcon,
   PersonIcon,
-  OfflineIcon,
   RunsIcon,
   ShieldIcon,
   SunIcon,
 } from "../parts/icons.tsx";
+import { LostLink } from "../parts/states.tsx";
 import { chooseTheme, type Theme, useTheme } from "../theme.ts";
 import styles from "./Layout.module.css";
 import { type Me, useMe } from "./SessionGate.tsx";
@@ -123,14 +123,7 @@ function Account({ onAccount }: { onAccount: () => void }) {
 }
 
 function Offline() {
-  const link = useLink();
-  if (link !== "lost") return null;
-  return (
-    <div className={styles.offline} role="status">
-      <OfflineIcon />
-      <span>{messages.states.offline}</span>
-    </div>
-  );
+  return useLink() === "lost" ? <LostLink>{messages.states.offline}</LostLink> : null;
 }
 
 function PhoneTabs({ onAccount }: { onAccount: () => void }) {

@@ -2,6 +2,7 @@ import type { AnchorHTMLAttributes, ButtonHTMLAttributes, ReactNode, Ref } from 
 import { Link } from "wouter";
 import styles from "./Button.module.css";
 import { cx } from "./cx.ts";
+import { Spinner } from "./Spinner.tsx";
 
 /** What a button does to the world: `good` agrees, `danger` refuses or destroys. */
 export type Look = "primary" | "secondary" | "quiet" | "good" | "danger" | "dangerStrong";
@@ -32,7 +33,7 @@ export function Button(props: ButtonProps) {
       aria-busy={busy || undefined}
       {...rest}
     >
-      {busy && <span className={styles.spinner} aria-hidden="true" />}
+      {busy && <Spinner />}
       {children}
     </button>
   );

@@ -1,27 +1,22 @@
 /** JSON Schemas as programs write them, made into what a person is asked for. */
 
+import { isObject, type JsonObject } from "@assent/client";
 import type { RJSFSchema } from "@rjsf/utils";
 import { messages } from "../messages/en.ts";
 
-type Schema = Record<string, unknown>;
-
-function isSchema(value: unknown): value is Schema {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-const isNull = (schema: unknown) => isSchema(schema) && schema["type"] === "null";
+const isNull = (schema: unknown) => isObject(schema) && schema["type"] === "null";
 
 /** What says something about a field, whatever its type. */
 const SAYINGS = ["title", "description", "default"];
 
 /** Names the ways to write a value, where there are several: "value, as a text". */
-function titled(schema: Schema, field: string): Schema {
+function titled(schema: JsonObject, field: string): JsonObject {
   const place = ["anyOf", "oneOf"].find((name) => Array.isArray(schema[name]));
   const options = place === undefined ? undefined : schema[place];
   if (place === undefined || !Array.isArray(options)) return schema;
   const types: Record<string, string> = messages.form.types;
   const named = options.map((option: unknown) => {
-    if (!isSchema(option) || typeof option["title"] === "string") return option;
+    if (!isObject(option) || typeof option["title"] === "string") return option;
     const type = option["type"];
     const word = typeof type === "string" ? types[type] : undefined;
     return word === undefined ? option : { ...option, title: messages.form.as(field, word) };
@@ -30,22 +25,22 @@ function titled(schema: Schema, field: string): Schema {
 }
 
 /** "One of these, or null" is one field that may be left out, and not a choice. */
-function withoutNull(schema: Schema): Schema {
+function withoutNull(schema: JsonObject): JsonObject {
   const place = ["anyOf", "oneOf"].find((name) => Array.isArray(schema[name]));
   const options = place === undefined ? undefined : schema[place];
   if (place === undefined || !Array.isArray(options)) return schema;
   const left = options.filter((option) => !isNull(option));
-  const { [place]: _, ...around } = schema;
+  const { [place]: _, ...around }: Record<string, unknown> = schema;
   if (around["default"] === null) delete around["default"];
   const [only] = left;
-  if (left.length === 1 && isSchema(only)) {
+  if (left.length === 1 && isObject(only)) {
     const said = Object.entries(around).filter(([name]) => SAYINGS.includes(name));
     return { ...only, ...Object.fromEntries(said) };
   }
   return { ...around, [place]: left };
 }
 
-function withoutNullType(schema: Schema): Schema {
+function withoutNullType(schema: JsonObject): JsonObject {
   const { type } = schema;
   if (!Array.isArray(type)) return schema;
   const left = type.filter((each) => each !== "null");
@@ -54,22 +49,22 @@ function withoutNullType(schema: Schema): Schema {
 
 /** Does it to every schema below, too. */
 function deep(value: unknown): unknown {
-  if (!isSchema(value)) return value;
+  if (!isObject(value)) return value;
   const schema = withoutNullType(withoutNull(value));
-  const changed: Schema = { ...schema };
+  const changed: Record<string, unknown> = { ...schema };
   for (const name of ["properties", "$defs", "definitions"]) {
     const inner = schema[name];
-    if (!isSchema(inner)) continue;
+    if (!isObject(inner)) continue;
     changed[name] = Object.fromEntries(
       Object.entries(inner).map(([field, each]) => {
         const known = deep(each);
         // Fields have the names that the table of arguments shows them under.
-        return [field, name === "properties" && isSchema(known) ? { ...titled(known, field), title: field } : known];
+        return [field, name === "properties" && isObject(known) ? { ...titled(known, field), title: field } : known];
       }),
     );
   }
   for (const name of ["items", "additionalProperties"]) {
-    if (isSchema(schema[name])) changed[name] = deep(schema[name]);
+    if (isObject(schema[name])) changed[name] = deep(schema[name]);
   }
   for (const name of ["anyOf", "oneOf", "allOf"]) {
     const options = schema[name];
@@ -79,8 +74,8 @@ function deep(value: unknown): unknown {
 }
 
 /** The schema of a form: what may be null is left out instead, and each field has its own name. */
-export function asksFor(schema: Schema): RJSFSchema {
+export function asksFor(schema: JsonObject): RJSFSchema {
   const asked = deep(schema);
-  const { title: _, description: __, ...whole } = isSchema(asked) ? asked : {};
+  const { title: _, description: __, ...whole } = isObject(asked) ? asked : {};
   return whole;
 }

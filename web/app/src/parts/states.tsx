@@ -3,7 +3,7 @@
 import type { ReactNode } from "react";
 import { messages } from "../messages/en.ts";
 import { Button } from "./Button.tsx";
-import { CheckIcon, InfoIcon, WarningIcon } from "./icons.tsx";
+import { CheckIcon, InfoIcon, OfflineIcon, WarningIcon } from "./icons.tsx";
 import { cx } from "./cx.ts";
 import { sentenceOf } from "./problems.ts";
 import styles from "./states.module.css";
@@ -84,5 +84,15 @@ export function Notice({ tone = "neutral", urgent, children }: NoticeProps) {
       {icon[tone]}
       <div>{children}</div>
     </div>
+  );
+}
+
+/** Says that what the server tells does not arrive, above what was shown last. */
+export function LostLink({ children }: { children: ReactNode }) {
+  return (
+    <p className={styles.lost} role="status">
+      <OfflineIcon />
+      <span>{children}</span>
+    </p>
   );
 }

@@ -27,6 +27,16 @@ const APPROVALS: Record<string, Tone> = {
   superseded: "neutral",
 };
 
+/** The colour of a run, or a thread, that stands so. */
+export function toneOfRun(status: string): Tone {
+  return RUNS[status] ?? "neutral";
+}
+
+/** The colour of a question of which this became. */
+export function toneOfApproval(status: string): Tone {
+  return APPROVALS[status] ?? "neutral";
+}
+
 const RISKS: Record<string, Tone> = { low: "neutral", medium: "waiting", high: "bad" };
 
 function wordOf(words: Record<string, string>, value: string): string {
@@ -37,7 +47,7 @@ function wordOf(words: Record<string, string>, value: string): string {
 export function RunStatus({ status, isOver }: { status: string; isOver?: boolean }) {
   if (status === "interrupted" && isOver) return <Badge dot>{messages.status.paused}</Badge>;
   return (
-    <Badge tone={RUNS[status] ?? "neutral"} dot>
+    <Badge tone={toneOfRun(status)} dot>
       {wordOf(messages.status.runs, status)}
     </Badge>
   );
@@ -46,7 +56,7 @@ export function RunStatus({ status, isOver }: { status: string; isOver?: boolean
 /** What became of a question. */
 export function ApprovalStatus({ status }: { status: string }) {
   return (
-    <Badge tone={APPROVALS[status] ?? "neutral"} dot>
+    <Badge tone={toneOfApproval(status)} dot>
       {wordOf(messages.status.approvals, status)}
     </Badge>
   );

@@ -1,14 +1,17 @@
 import type { Agent } from "@assent/client";
-import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { lazy, Suspense, useEffect, useMemo, useState } from "react";
-import { Link, useParams, useSearchParams } from "wouter";
+import { useQuery } from "@tanstack/react-query";
+import { lazy, Suspense, useMemo, useState } from "react";
+import { Link, useParams } from "wouter";
+import { useAddress } from "../../address.ts";
 import { assent } from "../../assent.ts";
 import { Page } from "../../layout/Page.tsx";
+import { useLive } from "../../live.tsx";
 import { messages } from "../../messages/en.ts";
 import { Badge } from "../../parts/Badge.tsx";
 import { Button, ButtonLink } from "../../parts/Button.tsx";
 import { ChatIcon, GraphIcon, RunsIcon } from "../../parts/icons.tsx";
 import { Marked } from "../../parts/Marked.tsx";
+import { isNarrow } from "../../parts/narrow.ts";
 import { Panel } from "../../parts/Panel.tsx";
 import { Segmented } from "../../parts/Segmented.tsx";
 import { Empty, ErrorState, Loading, Notice } from "../../parts/states.tsx";
@@ -122,11 +125,10 @@ function One({ agent }: { agent: Agent }) {
   );
 }
 
-const GATHERED = 250;
+const LIT_BY = ["node_start", "checkpoint", "run_start", "run_resumed", "run_paused", "run_cancelled", "done", "error"] as const;
 
 /** The places of a thread that are at work, or wait for a person. */
 function useLit(threadId: string | null): ReadonlyMap<string, Lit> {
-  const queries = useQueryClient();
   const { data } = useQuery({
     queryKey: ["lit", threadId],
     enabled: threadId !== null,
@@ -142,36 +144,15 @@ function useLit(threadId: string | null): ReadonlyMap<string, Lit> {
       return how === null ? [] : places.map((place) => [place, how] as const);
     },
   });
-  useEffect(() => {
-    if (threadId === null) return undefined;
-    const stop = new AbortController();
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const follow = async () => {
-      const { signal } = stop;
-      const end = await assent.threads.events(threadId, { before: "end", limit: 1 }, { signal });
-      const types = ["node_start", "checkpoint", "run_start", "run_resumed", "run_paused", "run_cancelled", "done", "error"] as const;
-      for await (const _event of assent.follow({ thread: threadId, after: end.last ?? 0, types, share: true, signal })) {
-        timer ??= setTimeout(() => {
-          timer = undefined;
-          void queries.invalidateQueries({ queryKey: ["lit", threadId] });
-        }, GATHERED);
-      }
-    };
-    // Without it the graph is as it was when the page was opened.
-    follow().catch(() => undefined);
-    return () => {
-      stop.abort();
-      clearTimeout(timer);
-    };
-  }, [queries, threadId]);
+  useLive("thread", threadId, LIT_BY, ["lit", threadId]);
   return useMemo(() => new Map(data ?? []), [data]);
 }
 
 type Form = "picture" | "list";
 
 function Graph({ agent }: { agent: string }) {
-  const [search, setSearch] = useSearchParams();
-  const lit = useLit(search.get("thread"));
+  const [address, change] = useAddress();
+  const lit = useLit(address.get("thread"));
   const given = useQuery({ queryKey: ["graph", agent], queryFn: ({ signal }) => assent.agents.graph(agent, { signal }), staleTime: Infinity });
   const [toggled, setToggled] = useState<ReadonlyMap<string, boolean>>(new Map());
   const [isWanted, setIsWanted] = useState(false);
@@ -185,18 +166,9 @@ function Graph({ agent }: { agent: string }) {
     return open;
   }, [lit, toggled]);
   const graph = useMemo(() => (given.data ? drawn(given.data, opened) : null), [given.data, opened]);
-  const asked = search.get("show");
-  const form: Form = asked === "list" || asked === "picture" ? asked : matchMedia("(max-width: 47.99rem)").matches ? "list" : "picture";
+  const asked = address.get("show");
+  const form: Form = asked === "list" || asked === "picture" ? asked : isNarrow() ? "list" : "picture";
   const toggle = (group: string) => setToggled((before) => new Map(before).set(group, !opened.has(group)));
-  const choose = (value: Form) =>
-    setSearch(
-      (before) => {
-        const after = new URLSearchParams(before);
-        after.set("show", value);
-        return after;
-      },
-      { replace: true },
-    );
   return (
     <Panel
       flush
@@ -209,7 +181,7 @@ function Graph({ agent }: { agent: string }) {
             { value: "picture", label: words.forms.picture },
             { value: "list", label: words.forms.list },
           ]}
-          onChange={choose}
+          onChange={(value) => change({ show: value })}
         />
       }
     >

@@ -4,6 +4,7 @@ import { Button } from "../../parts/Button.tsx";
 import { Copy } from "../../parts/Copy.tsx";
 import { DownloadIcon } from "../../parts/icons.tsx";
 import { Marked } from "../../parts/Marked.tsx";
+import { save } from "../../parts/save.ts";
 import { bytes } from "../../parts/times.ts";
 import styles from "./ApprovalCard.module.css";
 
@@ -11,15 +12,6 @@ const words = messages.approval;
 
 /** Characters that are drawn before one asks for all. */
 const SHOWN = 4_000;
-
-function save(text: string, name: string) {
-  const address = URL.createObjectURL(new Blob([text], { type: "application/json" }));
-  const link = document.createElement("a");
-  link.href = address;
-  link.download = name;
-  link.click();
-  URL.revokeObjectURL(address);
-}
 
 /** A value as JSON, one click away, to be copied or saved exactly as it is. */
 export function Raw({ value, name }: { value: unknown; name: string }) {
@@ -36,7 +28,7 @@ export function Raw({ value, name }: { value: unknown; name: string }) {
         {open && (
           <>
             <Copy text={text} />
-            <Button look="quiet" small onClick={() => save(text, `${name}.json`)}>
+            <Button look="quiet" small onClick={() => save(new Blob([text], { type: "application/json" }), `${name}.json`)}>
               <DownloadIcon />
               {words.download}
             </Button>

@@ -1,15 +1,14 @@
 /** What an approval asks, in words and in values: what its card, its row and its title share. */
 
-import type { Approval } from "@assent/client";
+import { type Approval, isObject, type JsonObject } from "@assent/client";
 import { messages } from "../../messages/en.ts";
 import { number } from "../../parts/times.ts";
 
 const words = messages.approval;
 
 /** The object, or null if the value is none. */
-export function objectOf(value: unknown): Record<string, unknown> | null {
-  const isObject = typeof value === "object" && value !== null && !Array.isArray(value);
-  return isObject ? Object.fromEntries(Object.entries(value)) : null;
+export function objectOf(value: unknown): JsonObject | null {
+  return isObject(value) ? value : null;
 }
 
 /** A sentence in three parts, of which the one in the middle is a name. */

@@ -17,12 +17,13 @@ import { Listed, NotForYou, usePages } from "../../parts/Listed.tsx";
 import { Marked } from "../../parts/Marked.tsx";
 import { Facts, Panel } from "../../parts/Panel.tsx";
 import { sentenceOf } from "../../parts/problems.ts";
+import { save } from "../../parts/save.ts";
 import { Empty, Notice } from "../../parts/states.tsx";
 import { Time } from "../../parts/Time.tsx";
 import { fullTime, number, zone } from "../../parts/times.ts";
 import styles from "./Audit.module.css";
 import { Chain } from "./Chain.tsx";
-import { type Format, save, textOf } from "./download.ts";
+import { fileOf, type Format, textOf } from "./download.ts";
 import { ACTIONS, type Filters, type Name, NAMES, queryOf, useFilters } from "./filters.ts";
 
 const words = messages.audit;
@@ -171,7 +172,7 @@ function Download({ filters }: { filters: Filters }) {
         records.push(record);
         if (records.length % 1000 === 0) setCount(records.length);
       }
-      save(textOf(records, format), words.fileName, format);
+      save(fileOf(textOf(records, format), format), `${words.fileName}.${format}`);
     } catch (problem) {
       if (!controller.signal.aborted) setError(sentenceOf(problem));
     } finally {

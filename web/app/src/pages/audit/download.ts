@@ -24,13 +24,7 @@ export function textOf(records: readonly AuditRecord[], format: Format): string 
 
 const TYPES: Record<Format, string> = { jsonl: "application/jsonl", csv: "text/csv" };
 
-/** Has the browser save the text under this name. */
-export function save(text: string, name: string, format: Format): void {
-  const url = URL.createObjectURL(new Blob([text], { type: TYPES[format] }));
-  const link = document.createElement("a");
-  link.href = url;
-  link.download = `${name}.${format}`;
-  link.click();
-  // The browser takes it up after this task.
-  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+/** The text as a file of this format. */
+export function fileOf(text: string, format: Format): Blob {
+  return new Blob([text], { type: TYPES[format] });
 }

@@ -1,7 +1,7 @@
 /** What of the audit chain is shown, as the address of the page has it. */
 
 import type { AuditRecord, Query } from "@assent/client";
-import { useSearchParams } from "wouter";
+import { useAddress } from "../../address.ts";
 
 export const NAMES = ["action", "actor", "thread", "approval", "since", "until"] as const;
 export type Name = (typeof NAMES)[number];
@@ -15,8 +15,8 @@ export const ACTIONS = [
 ] satisfies readonly AuditRecord["action"][];
 
 export function useFilters(): [Filters, (change: Partial<Filters>) => void] {
-  const [params, setParams] = useSearchParams();
-  const of = (name: Name) => params.get(name) ?? "";
+  const [address, change] = useAddress();
+  const of = (name: Name) => address.get(name) ?? "";
   const filters: Filters = {
     action: of("action"),
     actor: of("actor"),
@@ -25,19 +25,6 @@ export function useFilters(): [Filters, (change: Partial<Filters>) => void] {
     since: of("since"),
     until: of("until"),
   };
-  const change = (wanted: Partial<Filters>) =>
-    setParams(
-      (before) => {
-        const next = new URLSearchParams(before);
-        for (const name of NAMES) {
-          const value = wanted[name];
-          if (value) next.set(name, value);
-          else if (value !== undefined) next.delete(name);
-        }
-        return next;
-      },
-      { replace: true },
-    );
   return [filters, change];
 }
 

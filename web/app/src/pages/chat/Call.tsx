@@ -6,6 +6,7 @@ import { CheckIcon, ChevronIcon, CrossIcon, ToolIcon, WarningIcon } from "../../
 import { cx } from "../../parts/cx.ts";
 import { Json } from "../../parts/Json.tsx";
 import { Marked } from "../../parts/Marked.tsx";
+import { Spinner } from "../../parts/Spinner.tsx";
 import { duration } from "../../parts/times.ts";
 import { AskedOrDecided } from "./Asked.tsx";
 import styles from "./Call.module.css";
@@ -126,7 +127,7 @@ function Status({ call }: { call: CallPart }) {
 }
 
 function Sign({ status }: { status: CallStatus }) {
-  if (status === "running" || status === "writing") return <span className={styles.spinner} aria-hidden="true" />;
+  if (status === "running" || status === "writing") return <Spinner />;
   if (status === "done") return <CheckIcon />;
   if (status === "failed" || status === "denied") return <CrossIcon />;
   if (status === "unknown") return <WarningIcon />;

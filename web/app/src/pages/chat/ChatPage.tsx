@@ -8,10 +8,10 @@ import { messages } from "../../messages/en.ts";
 import { useAnnounce } from "../../parts/Announcer.tsx";
 import { IconButton } from "../../parts/Button.tsx";
 import { Drawer } from "../../parts/Dialog.tsx";
-import { MenuIcon, OfflineIcon } from "../../parts/icons.tsx";
+import { MenuIcon } from "../../parts/icons.tsx";
 import { Marked } from "../../parts/Marked.tsx";
 import { sentenceOf } from "../../parts/problems.ts";
-import { ErrorState, Loading, Notice } from "../../parts/states.tsx";
+import { ErrorState, Loading, LostLink, Notice } from "../../parts/states.tsx";
 import { RunStatus } from "../../parts/statuses.tsx";
 import { Composer } from "./Composer.tsx";
 import { type Conversation, useConversation } from "./conversation.ts";
@@ -111,12 +111,7 @@ function Open({ thread }: { thread: string | undefined }) {
   };
   return (
     <Frame head={<Head thread={thread} view={view} />}>
-      {conversation.link === "lost" && (
-        <p className={styles.lost} role="status">
-          <OfflineIcon />
-          {words.lost}
-        </p>
-      )}
+      {conversation.link === "lost" && <LostLink>{words.lost}</LostLink>}
       {conversation.error !== null && (
         <div className={styles.notice}>
           <Notice tone="waiting">

@@ -3,7 +3,7 @@
 import type { ApprovalForYou } from "@assent/client";
 import { useQuery } from "@tanstack/react-query";
 import { useMemo } from "react";
-import { useSearchParams } from "wouter";
+import { useAddress } from "../../address.ts";
 import { assent } from "../../assent.ts";
 import { gistOf } from "../approval/question.ts";
 
@@ -42,31 +42,19 @@ function oneOf<Value extends string, Default extends string>(
 
 /** What the address says, and how to change it; what is usual is left out of it. */
 export function useWanted(): [Wanted, (change: Partial<Wanted>) => void] {
-  const [query, setQuery] = useSearchParams();
-  const view = oneOf(VIEWS, query.get("view"), "mine");
+  const [address, setAddress] = useAddress();
+  const view = oneOf(VIEWS, address.get("view"), "mine");
   const wanted: Wanted = {
     view,
-    sort: oneOf(SORTS, query.get("sort"), view === "decided" ? "newest" : "oldest"),
-    agent: query.get("agent") ?? "",
-    tool: query.get("tool") ?? "",
-    risk: oneOf(RISKS, query.get("risk"), ""),
-    status: oneOf(OUTCOMES, query.get("status"), ""),
-    q: query.get("q") ?? "",
-    id: query.get("id") ?? "",
+    sort: oneOf(SORTS, address.get("sort"), view === "decided" ? "newest" : "oldest"),
+    agent: address.get("agent") ?? "",
+    tool: address.get("tool") ?? "",
+    risk: oneOf(RISKS, address.get("risk"), ""),
+    status: oneOf(OUTCOMES, address.get("status"), ""),
+    q: address.get("q") ?? "",
+    id: address.get("id") ?? "",
   };
-  const change = (parts: Partial<Wanted>) => {
-    setQuery(
-      (before) => {
-        const after = new URLSearchParams(before);
-        for (const [name, value] of Object.entries(parts)) {
-          if (value === "" || (name === "view" && value === "mine")) after.delete(name);
-          else after.set(name, value);
-        }
-        return after;
-      },
-      { replace: true },
-    );
-  };
+  const change = (parts: Partial<Wanted>) => setAddress({ ...parts, ...(parts.view === "mine" && { view: null }) });
   return [wanted, change];
 }
 

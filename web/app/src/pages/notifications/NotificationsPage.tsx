@@ -1,7 +1,8 @@
 import type { Notification } from "@assent/client";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
-import { Link, useSearchParams } from "wouter";
+import { Link } from "wouter";
+import { useAddress } from "../../address.ts";
 import { assent } from "../../assent.ts";
 import { Page } from "../../layout/Page.tsx";
 import { useMe } from "../../layout/SessionGate.tsx";
@@ -51,8 +52,8 @@ export default function NotificationsPage() {
 }
 
 function Notifications() {
-  const [params, setParams] = useSearchParams();
-  const shown = SHOWN.find((each) => each === params.get("status")) ?? "all";
+  const [address, change] = useAddress();
+  const shown = SHOWN.find((each) => each === address.get("status")) ?? "all";
   const status = shown === "all" ? undefined : shown;
   const notifications = usePages(
     ["approvals", "notifications", status],
@@ -66,7 +67,7 @@ function Notifications() {
           label={words.shown}
           value={shown}
           options={SHOWN.map((value) => ({ value, label: words.statuses[value] }))}
-          onChange={(next) => setParams(next === "all" ? {} : { status: next }, { replace: true })}
+          onChange={(next) => change({ status: next === "all" ? null : next })}
         />
       </div>
       <Listed pages={notifications} empty={status === undefined ? <Nothing /> : <NoneOf status={status} />}>

@@ -12,6 +12,7 @@ import { Json, Text } from "../../parts/Json.tsx";
 import { Marked } from "../../parts/Marked.tsx";
 import { sentenceOf } from "../../parts/problems.ts";
 import { Rows } from "../../parts/Rows.tsx";
+import { save } from "../../parts/save.ts";
 import { Empty, ErrorState, Loading, Notice } from "../../parts/states.tsx";
 import { bytes, number, preciseTime, fullTime } from "../../parts/times.ts";
 import styles from "./Events.module.css";
@@ -227,16 +228,11 @@ async function wholeLog(runId: string, tell: (count: number) => void): Promise<B
 function Download({ runId }: { runId: string }) {
   const [count, setCount] = useState<number | null>(null);
   const [error, setError] = useState<unknown>(null);
-  const save = async () => {
+  const download = async () => {
     setError(null);
     setCount(0);
     try {
-      const url = URL.createObjectURL(await wholeLog(runId, setCount));
-      const link = document.createElement("a");
-      link.href = url;
-      link.download = `run-${runId}.ndjson`;
-      link.click();
-      URL.revokeObjectURL(url);
+      save(await wholeLog(runId, setCount), `run-${runId}.ndjson`);
     } catch (failure) {
       setError(failure);
     } finally {
@@ -246,7 +242,7 @@ function Download({ runId }: { runId: string }) {
   return (
     <div className={styles.download}>
       {error !== null && <span className={styles.failed}>{sentenceOf(error)}</span>}
-      <Button busy={count !== null} onClick={() => void save()}>
+      <Button busy={count !== null} onClick={() => void download()}>
         <DownloadIcon />
         {count ? words.downloading(number(count)) : words.download}
       </Button>

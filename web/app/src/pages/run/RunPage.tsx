@@ -1,7 +1,8 @@
 import { NotFound, type Run } from "@assent/client";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { type ReactNode, useEffect, useState } from "react";
-import { Link, useParams, useSearchParams } from "wouter";
+import { Link, useParams } from "wouter";
+import { useAddress } from "../../address.ts";
 import { assent } from "../../assent.ts";
 import { Page } from "../../layout/Page.tsx";
 import { useMe } from "../../layout/SessionGate.tsx";
@@ -13,6 +14,7 @@ import { Confirm } from "../../parts/Dialog.tsx";
 import { ChatIcon, ForkIcon, GraphIcon, InboxIcon, RetryIcon, StopIcon } from "../../parts/icons.tsx";
 import { Text } from "../../parts/Json.tsx";
 import { Marked } from "../../parts/Marked.tsx";
+import { isNarrow } from "../../parts/narrow.ts";
 import { Facts, Panel } from "../../parts/Panel.tsx";
 import { sentenceOf } from "../../parts/problems.ts";
 import { Segmented } from "../../parts/Segmented.tsx";
@@ -31,7 +33,6 @@ const words = messages.run;
 type Form = "picture" | "list" | "events";
 
 /** A phone has no room for the picture; its list says the same. */
-const isNarrow = () => matchMedia("(max-width: 47.99rem)").matches;
 
 export default function RunPage() {
   const { id = "" } = useParams();
@@ -63,20 +64,9 @@ function useReadAnew(id: string, { view, isRead }: Story): void {
 
 function OneRun({ run, story }: { run: Run; story: Story }) {
   const threads = useSummaries([run.thread_id]);
-  const [search, setSearch] = useSearchParams();
-  const asked = search.get("show");
+  const [address, change] = useAddress();
+  const asked = address.get("show");
   const form: Form = asked === "picture" || asked === "list" || asked === "events" ? asked : isNarrow() ? "list" : "picture";
-  const set = (name: string, value: string | null) =>
-    setSearch(
-      (before) => {
-        const after = new URLSearchParams(before);
-        if (value === null) after.delete(name);
-        else after.set(name, value);
-        return after;
-      },
-      { replace: true },
-    );
-
   const first = story.runs[0];
   const title = threads[run.thread_id]?.title || first?.message.split("\n")[0]?.slice(0, 120);
   return (
@@ -103,15 +93,15 @@ function OneRun({ run, story }: { run: Run; story: Story }) {
               { value: "list", label: words.forms.list },
               { value: "events", label: words.forms.events },
             ]}
-            onChange={(value) => set("show", value)}
+            onChange={(value) => change({ show: value })}
           />
         }
         actions={<span className={styles.zone}>{messages.time.zone(zone)}</span>}
       >
         {form === "events" ? (
-          <Events run={run} group={search.get("kind") ?? "all"} onGroup={(group) => set("kind", group === "all" ? null : group)} />
+          <Events run={run} group={address.get("kind") ?? "all"} onGroup={(group) => change({ kind: group === "all" ? null : group })} />
         ) : (
-          <Picture run={run} story={story} form={form} selected={search.get("at")} onSelect={(id) => set("at", id)} />
+          <Picture run={run} story={story} form={form} selected={address.get("at")} onSelect={(id) => change({ at: id })} />
         )}
       </Panel>
     </Page>

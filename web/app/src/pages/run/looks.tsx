@@ -4,6 +4,7 @@ import type { ReactNode } from "react";
 import { messages } from "../../messages/en.ts";
 import type { Tone } from "../../parts/Badge.tsx";
 import { GraphIcon, PersonIcon, RunsIcon, SearchIcon, SparkIcon, ToolIcon, WarningIcon } from "../../parts/icons.tsx";
+import { toneOfApproval, toneOfRun } from "../../parts/statuses.tsx";
 import type { Row } from "./waterfall.ts";
 
 const words = messages.run;
@@ -27,24 +28,6 @@ const SPAN_TONES: Record<string, Tone> = {
   unknown: "bad",
 };
 
-const RUN_TONES: Record<string, Tone> = {
-  running: "active",
-  cancelling: "active",
-  interrupted: "waiting",
-  success: "good",
-  error: "bad",
-  timeout: "bad",
-};
-
-const WAIT_TONES: Record<string, Tone> = {
-  pending: "waiting",
-  approved: "good",
-  edited: "good",
-  responded: "good",
-  rejected: "bad",
-  expired: "bad",
-};
-
 export function lookOf(row: Row): Look {
   switch (row.kind) {
     case "span": {
@@ -56,11 +39,11 @@ export function lookOf(row: Row): Look {
       if (status === "interrupted" && row.isOver) {
         return { icon: <RunsIcon />, tone: "neutral", word: messages.status.paused };
       }
-      return { icon: <RunsIcon />, tone: RUN_TONES[status] ?? "neutral", word: messages.status.runs[status] };
+      return { icon: <RunsIcon />, tone: toneOfRun(status), word: messages.status.runs[status] };
     }
     case "wait": {
       const { status } = row.approval;
-      return { icon: <PersonIcon />, tone: WAIT_TONES[status] ?? "neutral", word: messages.status.approvals[status] };
+      return { icon: <PersonIcon />, tone: toneOfApproval(status), word: messages.status.approvals[status] };
     }
     case "crash":
       return { icon: <WarningIcon />, tone: "bad", word: words.crashed };

@@ -1,7 +1,8 @@
 import type { Run, RunStatus as Status } from "@assent/client";
 import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { useEffect, useId, useState } from "react";
-import { Link, useSearchParams } from "wouter";
+import { Link } from "wouter";
+import { useAddress } from "../../address.ts";
 import { assent } from "../../assent.ts";
 import { Page } from "../../layout/Page.tsx";
 import { useMe } from "../../layout/SessionGate.tsx";
@@ -35,22 +36,12 @@ interface Filters {
   thread: string | null;
 }
 
-/** The filters are in the address, so that they can be sent to somebody and survive a reload. */
 function useFilters(): [Filters, (name: (typeof NAMES)[number], value: string) => void, () => void] {
-  const [search, setSearch] = useSearchParams();
-  const status = STATUSES.find((each) => each === search.get("status")) ?? null;
-  const filters = { status, agent: search.get("agent"), owner: search.get("owner"), thread: search.get("thread") };
-  const change = (edit: (after: URLSearchParams) => void) =>
-    setSearch(
-      (before) => {
-        const after = new URLSearchParams(before);
-        edit(after);
-        return after;
-      },
-      { replace: true },
-    );
-  const set = (name: string, value: string) => change((after) => (value === "" ? after.delete(name) : after.set(name, value)));
-  const clear = () => change((after) => NAMES.forEach((name) => after.delete(name)));
+  const [address, change] = useAddress();
+  const status = STATUSES.find((each) => each === address.get("status")) ?? null;
+  const filters = { status, agent: address.get("agent"), owner: address.get("owner"), thread: address.get("thread") };
+  const set = (name: string, value: string) => change({ [name]: value });
+  const clear = () => change(Object.fromEntries(NAMES.map((name) => [name, null])));
   return [filters, set, clear];
 }
 

@@ -1,4 +1,4 @@
-import type { RunOptions } from "@assent/client";
+import { isObject, type RunOptions } from "@assent/client";
 import { useMutation, useQuery } from "@tanstack/react-query";
 import { lazy, Suspense, useState } from "react";
 import { useLocation } from "wouter";
@@ -74,8 +74,7 @@ function Anew({ threadId, known, isOpen, isDropped }: AnewProps) {
 function parsed(text: string): { value: unknown; error: string | null } {
   try {
     const value: unknown = JSON.parse(text);
-    const isObject = typeof value === "object" && value !== null && !Array.isArray(value);
-    return isObject ? { value, error: null } : { value: null, error: words.notObject };
+    return isObject(value) ? { value, error: null } : { value: null, error: words.notObject };
   } catch (error) {
     return { value: null, error: messages.form.invalid(error instanceof Error ? error.message : "") };
   }
@@ -158,11 +157,10 @@ function Given({ agent, values, error, onChange }: GivenProps) {
   const [form, setForm] = useState<Form>("json");
   const schemas = useQuery({ queryKey: ["schemas", agent], queryFn: ({ signal }) => assent.agents.schemas(agent, { signal }), staleTime: Infinity });
   const schema = schemas.data?.input_schema;
-  const isSchema = typeof schema === "object" && schema !== null && !Array.isArray(schema);
   const { value } = parsed(values);
   return (
     <>
-      {isSchema && (
+      {isObject(schema) && (
         <Segmented
           label={words.form}
           value={form}
@@ -173,7 +171,7 @@ function Given({ agent, values, error, onChange }: GivenProps) {
           onChange={setForm}
         />
       )}
-      {form === "form" && isSchema ? (
+      {form === "form" && isObject(schema) ? (
         <Suspense fallback={<Loading lines={3} />}>
           <SchemaForm schema={{ ...schema }} value={value ?? {}} onChange={(changed) => onChange(JSON.stringify(changed, null, 2))} />
         </Suspense>

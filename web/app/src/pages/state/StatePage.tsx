@@ -1,7 +1,8 @@
 import { NotFound } from "@assent/client";
 import { useQuery } from "@tanstack/react-query";
 import { type ReactNode, useMemo, useState } from "react";
-import { Link, useParams, useSearchParams } from "wouter";
+import { Link, useParams } from "wouter";
+import { useAddress } from "../../address.ts";
 import { assent } from "../../assent.ts";
 import { Page } from "../../layout/Page.tsx";
 import { useMe } from "../../layout/SessionGate.tsx";
@@ -99,19 +100,9 @@ function chosenOf(states: readonly Known[], search: URLSearchParams): Known | un
 }
 
 function Both({ threadId, isPaused, states, more }: BothProps) {
-  const [search, setSearch] = useSearchParams();
-  const chosen = chosenOf(states, search);
-  const other = states.find((each) => each.id === search.get("with"));
-  const set = (name: string, value: string | null) =>
-    setSearch(
-      (before) => {
-        const after = new URLSearchParams(before);
-        if (value === null) after.delete(name);
-        else after.set(name, value);
-        return after;
-      },
-      { replace: true },
-    );
+  const [address, change] = useAddress();
+  const chosen = chosenOf(states, address);
+  const other = states.find((each) => each.id === address.get("with"));
   const places = useMemo(() => placed(states.map(({ id, state }) => ({ id, parent: state.parent_checkpoint_id }))), [states]);
   const width = 1 + Math.max(0, ...places.map((place) => Math.max(place.lane, ...place.passing)));
   return (
@@ -126,7 +117,7 @@ function Both({ threadId, isPaused, states, more }: BothProps) {
                 width={width}
                 isChosen={known.id === chosen?.id}
                 isOther={known.id === other?.id}
-                onChoose={() => set("at", known.id)}
+                onChoose={() => change({ at: known.id })}
               />
             </li>
           ))}
@@ -141,7 +132,7 @@ function Both({ threadId, isPaused, states, more }: BothProps) {
           other={other}
           states={states}
           isPaused={isPaused}
-          onCompare={(id) => set("with", id)}
+          onCompare={(id) => change({ with: id })}
         />
       )}
     </div>

@@ -1,3 +1,4 @@
+import { isObject } from "@assent/client";
 import { messages } from "../../messages/en.ts";
 import { Badge, type Tone } from "../../parts/Badge.tsx";
 import { Json, Text } from "../../parts/Json.tsx";
@@ -11,9 +12,6 @@ const words = messages.state;
 const LARGE = 20_000;
 /** Messages that are shown of a long conversation: its last ones. */
 const MESSAGES = 20;
-
-const isObject = (value: unknown): value is Record<string, unknown> =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
 
 /** The values of a state, channel by channel. */
 export function Values({ values }: { values: unknown }) {

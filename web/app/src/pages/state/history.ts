@@ -1,15 +1,14 @@
 import type { State } from "@assent/client";
-import { useInfiniteQuery, useQueryClient } from "@tanstack/react-query";
-import { useEffect } from "react";
+import { useInfiniteQuery } from "@tanstack/react-query";
 import { assent } from "../../assent.ts";
+import { useLive } from "../../live.tsx";
 
 /** States that are asked for at once: each comes with all of its values. */
 const PAGE = 20;
-const GATHERED = 250;
+const CHANGED_BY = ["checkpoint", "run_paused", "approval_decided", "run_cancelled", "done", "error"] as const;
 
 /** The states of a thread, newest first, read anew as they come. */
 export function useHistory(threadId: string) {
-  const queries = useQueryClient();
   const history = useInfiniteQuery({
     queryKey: ["state", threadId],
     queryFn: ({ pageParam, signal }) =>
@@ -17,28 +16,7 @@ export function useHistory(threadId: string) {
     initialPageParam: null as string | null,
     getNextPageParam: (page) => page.next,
   });
-  useEffect(() => {
-    const stop = new AbortController();
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const follow = async () => {
-      const { signal } = stop;
-      const end = await assent.threads.events(threadId, { before: "end", limit: 1 }, { signal });
-      const types = ["checkpoint", "run_paused", "approval_decided", "run_cancelled", "done", "error"] as const;
-      const following = assent.follow({ thread: threadId, after: end.last ?? 0, types, share: true, signal });
-      for await (const _event of following) {
-        timer ??= setTimeout(() => {
-          timer = undefined;
-          void queries.invalidateQueries({ queryKey: ["state", threadId] });
-        }, GATHERED);
-      }
-    };
-    // What cannot be followed can be read all the same.
-    follow().catch(() => undefined);
-    return () => {
-      stop.abort();
-      clearTimeout(timer);
-    };
-  }, [queries, threadId]);
+  useLive("thread", threadId, CHANGED_BY, ["state", threadId]);
   return history;
 }
 
