@@ -14,6 +14,7 @@ import {
   useRef,
   useState,
 } from "react";
+import { flushSync } from "react-dom";
 import { useMe } from "../../layout/SessionGate.tsx";
 import { messages } from "../../messages/en.ts";
 import { Button, type Look } from "../../parts/Button.tsx";
@@ -119,15 +120,13 @@ export function Deciding({ approval, onDecided, handle }: DecidingProps) {
     from,
   });
   const open = (next: Open | null) => change({ open: next, refusal: null, told: null });
-  const back = () => {
+  const back = (): void => {
     const was = draft.open;
-    open(was?.kind === "armed" ? was.from : null);
-    // The buttons are there again only after this.
-    setTimeout(() => {
-      if (handle !== undefined) return toTitle(first.current);
-      const led = was?.kind === "armed" ? was.decision.type : was?.kind;
-      return first.current?.querySelector<HTMLElement>(`[data-decision="${led ?? ""}"]`)?.focus();
-    }, 0);
+    // At once, so that the buttons are there again, and no key comes in between.
+    flushSync(() => open(was?.kind === "armed" ? was.from : null));
+    if (handle !== undefined) return toTitle(first.current);
+    const led = was?.kind === "armed" ? was.decision.type : was?.kind;
+    first.current?.querySelector<HTMLElement>(`[data-decision="${led ?? ""}"]`)?.focus();
   };
 
   useImperativeHandle(handle, () => ({
