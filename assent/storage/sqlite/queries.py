@@ -34,8 +34,10 @@ HAS_COME = "(status != 'pending' OR coalesce(due_at, '') <= ?)"
 
 RUNS_SINCE = "number >= (SELECT min(+number) FROM runs WHERE created_at >= ?)"
 RUNS_UNTIL = "number <= (SELECT max(+number) FROM runs WHERE created_at <= ?)"
-"""Without these, a list would go through all runs behind the last that fits, or before the first.
-By the plus SQLite finds them in the index of the times, and reads no run for it."""
+AUDIT_SINCE = "number >= (SELECT min(+number) FROM audit WHERE at >= ?)"
+AUDIT_UNTIL = "number <= (SELECT max(+number) FROM audit WHERE at <= ?)"
+"""Without these, a list would go through all rows behind the last that fits, or before the first.
+By the plus SQLite finds them in the index of the times, and reads no row for it."""
 
 DUE_RUNS = """
     WHERE number IN (

@@ -355,10 +355,8 @@ class SqliteReads(Reads):
         is_newest_first = sort == "newest"
         if cursor is not None:
             where.add("number < ?" if is_newest_first else "number > ?", paging.number(cursor))
-        # The records are in the order of their numbers: without these, one would go through years
-        # of others before the first that fits, or behind the last.
-        where.add("number >= (SELECT min(number) FROM audit WHERE at >= ?)", since)
-        where.add("number <= (SELECT max(number) FROM audit WHERE at <= ?)", until)
+        where.add(queries.AUDIT_SINCE, since)
+        where.add(queries.AUDIT_UNTIL, until)
         if self._sight.reach == "tenant":
             # A list by anything else is in the order of its own index.
             plus = "+" if thread_id or approval_id or actor or action else ""
