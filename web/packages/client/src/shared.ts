@@ -28,12 +28,14 @@ const SLOTS = 4;
 const POLL = 1_000;
 /** Without a word from the tab that reads for so long, a tab asks for pages itself. */
 const SILENCE = 15_000;
+/** What came within so many milliseconds is told together. */
+const TOGETHER = 50;
 
 /** What the tab that reads tells: events that begin behind the number `from`, up to `to`. */
 interface Told {
   readonly from: number;
   readonly to: number;
-  readonly events: readonly Event[];
+  readonly events: Event[];
 }
 
 /** Batches of events at the place, by one stream for all tabs. */
@@ -67,6 +69,7 @@ class Tab {
   readonly #name: string;
   #told: Told[] = [];
   #toldAt = 0;
+  #untold: Told | null = null;
   #woken = () => {};
 
   constructor(wire: Wire, place: Place, locks: LockManager) {
@@ -83,6 +86,7 @@ class Tab {
   }
 
   close(): void {
+    this.#tellAll();
     this.#channel.close();
   }
 
@@ -177,8 +181,19 @@ class Tab {
   }
 
   #tell(from: number, events: readonly Event[]): void {
-    const told: Told = { from, to: this.#place.after, events };
-    this.#channel.postMessage(told);
+    const to = this.#place.after;
+    if (this.#untold === null) {
+      this.#untold = { from, to, events: [...events] };
+      setTimeout(() => this.#tellAll(), TOGETHER);
+    } else {
+      this.#untold.events.push(...events);
+      this.#untold = { ...this.#untold, to };
+    }
+  }
+
+  #tellAll(): void {
+    if (this.#untold !== null) this.#channel.postMessage(this.#untold);
+    this.#untold = null;
   }
 }
 
