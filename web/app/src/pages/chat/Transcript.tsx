@@ -77,11 +77,16 @@ export function Transcript({ view, waiting, hasOlder, isReadingOlder, readOlder 
     return row;
   };
   const [isAway, setIsAway] = useState(false);
+  const [isShort, setIsShort] = useState(false);
   const virtual = useVirtualizer({
     count: rows.length,
     getScrollElement: () => scroller.current,
     estimateSize: (place) => guessed(rowAt(place)),
-    getItemKey: (place) => rowAt(place).key,
+    getItemKey: useKeys(rows),
+    // A row that grows moves the others without all of them being drawn again.
+    directDomUpdates: true,
+    // Not moved by a transform: what sticks within it knows nothing of one.
+    directDomUpdatesMode: "position",
     rangeExtractor,
     overscan: 4,
     anchorTo: "end",
@@ -89,7 +94,10 @@ export function Transcript({ view, waiting, hasOlder, isReadingOlder, readOlder 
     scrollEndThreshold: NEAR_END,
     paddingStart: hasOlder ? OLDER_HEIGHT : 16,
     paddingEnd: 24,
-    onChange: (instance) => setIsAway(!instance.isAtEnd(NEAR_END)),
+    onChange: (instance) => {
+      setIsAway(!instance.isAtEnd(NEAR_END));
+      setIsShort(instance.getTotalSize() < (instance.scrollRect?.height ?? 0));
+    },
   });
 
   // It opens at its end.
@@ -134,11 +142,9 @@ export function Transcript({ view, waiting, hasOlder, isReadingOlder, readOlder 
   const isAsked = asking.some((place) => range && place >= range.startIndex && place <= range.endIndex);
 
   // A page that does not fill the window leaves nothing to scroll to older ones by.
-  const height = virtual.getTotalSize();
   useEffect(() => {
-    const isShort = height < (scroller.current?.clientHeight ?? 0);
     if (hasOlder && !isReadingOlder && isShort) readOlder();
-  }, [hasOlder, isReadingOlder, height, readOlder]);
+  }, [hasOlder, isReadingOlder, isShort, readOlder]);
 
   const toEnd = () => {
     virtual.scrollToEnd();
@@ -158,7 +164,7 @@ export function Transcript({ view, waiting, hasOlder, isReadingOlder, readOlder 
         onScroll={onScroll}
       >
         <CardShown.Provider value={onCardShown}>
-          <div className={styles.rows} style={{ height }}>
+          <div ref={virtual.containerRef} className={styles.rows}>
             {/* No row: the one that is read keeps its place when others come before it. */}
             {hasOlder && (
               <div className={styles.older}>
@@ -173,8 +179,6 @@ export function Transcript({ view, waiting, hasOlder, isReadingOlder, readOlder 
                 ref={virtual.measureElement}
                 data-index={item.index}
                 className={styles.row}
-                // Not moved by a transform: what sticks within it knows nothing of one.
-                style={{ top: item.start }}
               >
                 <div className={styles.column}>
                   <RowView row={rowAt(item.index)} />
@@ -192,6 +196,20 @@ export function Transcript({ view, waiting, hasOlder, isReadingOlder, readOlder 
       )}
     </div>
   );
+}
+
+/** The keys of the rows by their place: the same function for as long as they are the same. */
+function useKeys(rows: readonly Row[]): (place: number) => string {
+  const before = useRef<readonly string[]>([]);
+  const keys = useMemo(() => {
+    const { current } = before;
+    const isSame = rows.length === current.length && rows.every((row, place) => row.key === current[place]);
+    return isSame ? current : rows.map((row) => row.key);
+  }, [rows]);
+  useEffect(() => {
+    before.current = keys;
+  }, [keys]);
+  return useCallback((place: number) => keys[place] ?? "", [keys]);
 }
 
 function RowView({ row }: { row: Row }) {
