@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 from uuid import uuid4
 
@@ -69,22 +69,49 @@ class Speaker(Counter):
             yield ChatGenerationChunk(message=AIMessageChunk(content=told))
 
 
+def _in_paragraphs(place: int) -> str:
+    return "*word*.\n\n" if place % PARAGRAPH == PARAGRAPH - 1 else WORD
+
+
+def _in_a_list(place: int) -> str:
+    ends = {0: "- **word** ", 11: "word.\n"}
+    return ends.get(place % 12, WORD)
+
+
+def _in_a_table(place: int) -> str:
+    head = "| one | two | three |\n|---|---|---|\n" if place == 0 else ""
+    ends = {0: "| word ", 2: "| word ", 4: "| word ", 5: "|\n"}
+    return head + ends.get(place % 6, WORD)
+
+
+def _in_code(place: int) -> str:
+    head = "```\n" if place == 0 else ""
+    return head + ("word()\n" if place % 10 == 9 else WORD)
+
+
+FORMS: dict[str, Callable[[int], str]] = {
+    "paragraphs": _in_paragraphs,
+    "list": _in_a_list,
+    "table": _in_a_table,
+    "code": _in_code,
+}
+"""Markdown, by what it is all of: the text of a token by its place."""
+
+
 class Flower(Counter):
-    """Streams Markdown at `FLOW` tokens a second if the last message ends with "flowing", and as
-    fast as it is read otherwise: "6000 flowing"."""
+    """Streams Markdown of the form that the last message names ("6000 list"): at `FLOW` tokens a
+    second if it ends with "flowing" ("6000 list flowing"), and else as fast as it is read."""
 
     async def _astream(
         self, messages: list[BaseMessage], *args: Any, **kwargs: Any
     ) -> AsyncIterator[ChatGenerationChunk]:
-        number, _, flowing = str(messages[-1].text).partition(" ")
+        number, form, *flowing = str(messages[-1].text).split()
         begun = time.monotonic()
         for place in range(int(number)):
             wait = begun + place / FLOW - time.monotonic()
             if flowing and wait > 0:
                 await asyncio.sleep(wait)
-            ends_paragraph = place % PARAGRAPH == PARAGRAPH - 1
-            text = "*word*.\n\n" if ends_paragraph else WORD
-            yield ChatGenerationChunk(message=AIMessageChunk(content=text))
+            yield ChatGenerationChunk(message=AIMessageChunk(content=FORMS[form](place)))
 
 
 def flowing() -> Graph:
