@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Locator, Page, expect
 
 from tests.support import agents, any_graphs, wide_graph
 from tests.support.pages import PHONE, check_access, check_fits
 from tests.support.server import Api, Server, project_of, serving
+from tests.support.waiting import until
 from tests.web.conftest import Browse
 
 
@@ -43,9 +44,9 @@ async def test_the_node_that_waits_is_lit_in_its_subgraph(api: Api, page: Page) 
     await page.goto("/ui/agents/nested_question")
     graph = page.get_by_role("region", name="Graph")
     await graph.get_by_role("button", name="Open inner").click()
-    await expect(graph.get_by_role("button", name="Fold inner")).to_be_visible()
-    await graph.get_by_role("button", name="Fold inner").click()
-    await expect(graph.get_by_role("button", name="Open inner")).to_be_visible()
+    await expect(graph.get_by_role("button", name="Fold inner")).to_be_focused()
+    await page.keyboard.press("Enter")
+    await expect(graph.get_by_role("button", name="Open inner")).to_be_focused()
 
     await api.paused("Hello", thread_id="t", agent="nested_question")
     await page.goto("/ui/agents/nested_question?thread=t")
@@ -68,6 +69,54 @@ async def test_a_large_graph_is_drawn_on_request(server: Server, page: Page) -> 
     await expect(page.get_by_text("step_00", exact=True)).to_be_visible()
 
 
+async def wide(node: Locator) -> float:
+    """How wide it is on the screen, in tens of pixels."""
+    box = await node.bounding_box()
+    assert box is not None
+    return round(box["width"], -1)
+
+
+async def is_wide(node: Locator, least: float, most: float) -> bool:
+    return least <= await wide(node) <= most
+
+
+async def test_the_picture_is_walked_by_keys_moved_and_zoomed(server: Server, page: Page) -> None:
+    await page.goto("/ui/agents/agent")
+    nodes = page.locator("[data-node]")
+    asks = page.get_by_role("img", name=re.compile("^approval. Pauses for a person. Leads to .*"))
+    await expect(asks).to_be_visible()
+    # All but one are left out by Tab.
+    await expect(page.locator('[data-node][tabindex="0"]')).to_have_count(1)
+    await nodes.first.focus()
+    await page.keyboard.press("ArrowDown")
+    await expect(nodes.first).not_to_be_focused()
+    await page.keyboard.press("End")
+    await expect(nodes.last).to_be_focused()
+    await page.keyboard.press("Home")
+    await expect(nodes.first).to_be_focused()
+
+    before = await wide(asks)
+    box = await asks.bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    await page.mouse.move(x, y)
+    await page.keyboard.down("Control")
+    for _ in range(6):
+        await page.mouse.wheel(0, -50)
+    await page.keyboard.up("Control")
+    await until(lambda: is_wide(asks, before * 1.5, before * 9))
+    assert await page.evaluate("window.visualViewport.scale") == 1
+    # What was under the pointer still is.
+    hit = "([x, y]) => document.elementFromPoint(x, y).closest('[data-node]')?.dataset.node"
+    assert await page.evaluate(hit, [x, y]) == "approval"
+    await page.mouse.down()
+    await page.mouse.move(x - 60, y - 80)
+    await page.mouse.up()
+    assert await page.evaluate(hit, [x - 60, y - 80]) == "approval"
+    await page.get_by_role("button", name="Show all").click()
+    await until(lambda: is_wide(asks, before, before))
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_a_phone_has_the_list(server: Server, browse: Browse, scheme: str) -> None:
     phone = await browse(size=PHONE, scheme=scheme)
@@ -83,4 +132,20 @@ async def test_a_phone_has_the_list(server: Server, browse: Browse, scheme: str)
     await phone.get_by_role("button", name="Picture").click()
     await expect(phone.get_by_role("button", name="Show all")).to_be_visible()
     await check_access(phone)
+    await check_fits(phone)
+
+    # Two fingers that part.
+    node = phone.get_by_text("approval", exact=True)
+    before = await wide(node)
+    fingers = await phone.context.new_cdp_session(phone)
+    for step in range(8):
+        points = [
+            {"x": 180 - 8 * step, "y": 400, "id": 1},
+            {"x": 200 + 8 * step, "y": 400, "id": 2},
+        ]
+        kind = "touchMove" if step else "touchStart"
+        await fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    await fingers.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    await until(lambda: is_wide(node, before + 10, before * 9))
+    assert await phone.evaluate("window.visualViewport.scale") == 1
     await check_fits(phone)

@@ -40,14 +40,14 @@ PAGES: Mapping[str, str] = {
 }
 """An address for each route, and for none."""
 
-WHOLE = 445_000
+WHOLE = 400_000
 FIRST_VIEW = 180_000
 """The most bytes, compressed, of all of the page's files, and of those without which an address shows
 nothing."""
 
-LATER = ("Markdown-", "GraphCanvas-")
-"""What comes behind a page that is shown already: the looks of messages, whose text is there before,
-and the picture of a graph beside its list."""
+LATER = ("Markdown-",)
+"""What comes behind a page that is shown already: the looks of messages, whose text is there
+before."""
 
 
 @dataclass(frozen=True)

@@ -1314,6 +1314,7 @@ export const messages = {
     form: "How to show the graph",
     forms: { picture: "Picture", list: "List" },
     steps: "Nodes of the graph",
+    picture: "Picture of the graph, in which arrow keys lead from node to node",
     kinds: { start: "Start", end: "End", node: "Node", approval: "Pauses for a person", subgraph: "Subgraph" },
     lit: { waiting: "waits for a person", active: "is at work" },
     open: (name: string) => `Open ${name}`,

@@ -18,6 +18,7 @@ import { Empty, ErrorState, Loading, Notice } from "../../parts/states.tsx";
 import styles from "./AgentsPage.module.css";
 import { around, type Drawn, drawn, placesOf, shownAs } from "./graph.ts";
 import type { Lit } from "./GraphCanvas.tsx";
+import { leadsTo, nameOf } from "./naming.ts";
 
 const words = messages.agents;
 const GraphCanvas = lazy(() => import("./GraphCanvas.tsx"));
@@ -216,11 +217,6 @@ interface StepsProps {
   onToggle: (group: string) => void;
 }
 
-function nameOf(id: string): string {
-  const last = id.slice(id.lastIndexOf(":") + 1);
-  return last === "__start__" ? words.kinds.start : last === "__end__" ? words.kinds.end : last;
-}
-
 /** The graph as a list: each node with where it leads. */
 function Steps({ graph, opened, lit, onToggle }: StepsProps) {
   const shown = new Map([...lit].map(([place, how]) => [shownAs(place, opened), how]));
@@ -228,7 +224,7 @@ function Steps({ graph, opened, lit, onToggle }: StepsProps) {
     <ol aria-label={words.steps}>
       {graph.nodes.map((node) => {
         const how = shown.get(node.id);
-        const next = graph.edges.filter((edge) => edge.source === node.id);
+        const leads = leadsTo(graph, node.id);
         return (
           <li key={node.id} className={styles.step}>
             <span className={styles.toolName}>
@@ -243,11 +239,7 @@ function Steps({ graph, opened, lit, onToggle }: StepsProps) {
                 </Button>
               )}
             </span>
-            {next.length > 0 && (
-              <span className={styles.quiet}>
-                {words.leadsTo(next.map((edge) => (edge.isConditional ? words.perhaps(nameOf(edge.target), edge.label) : nameOf(edge.target))))}
-              </span>
-            )}
+            {leads !== null && <span className={styles.quiet}>{leads}</span>}
             {node.tools.length > 0 && <span className={styles.quiet}>{words.runsTools(node.tools)}</span>}
           </li>
         );

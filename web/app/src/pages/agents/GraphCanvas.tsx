@@ -1,26 +1,15 @@
-import {
-  BaseEdge,
-  type Edge,
-  type EdgeProps,
-  Handle,
-  MarkerType,
-  type Node,
-  type NodeProps,
-  Panel,
-  Position,
-  ReactFlow,
-  ReactFlowProvider,
-  useReactFlow,
-} from "@xyflow/react";
-import "@xyflow/react/dist/base.css";
-import { createContext, useContext, useEffect, useMemo } from "react";
+/** The picture of a graph: nodes that the keyboard reaches, over lines, on a sheet that scrolls. */
+
+import { type KeyboardEvent, memo, type PointerEvent, type ReactNode, useCallback, useEffect, useId, useLayoutEffect, useMemo, useRef, useState } from "react";
 import { messages } from "../../messages/en.ts";
 import { Button } from "../../parts/Button.tsx";
 import { cx } from "../../parts/cx.ts";
 import { ForkIcon, PersonIcon } from "../../parts/icons.tsx";
 import styles from "./GraphCanvas.module.css";
 import { type Drawn, type DrawnNode, lastOf, shownAs } from "./graph.ts";
-import { type Layout, layoutOf, type Point } from "./layout.ts";
+import { type Box, type Layout, layoutOf, type Point } from "./layout.ts";
+import { leadsTo, nameOf } from "./naming.ts";
+import { useZoom } from "./zoom.ts";
 
 const words = messages.agents;
 
@@ -34,47 +23,192 @@ export interface GraphCanvasProps {
   onToggle: (group: string) => void;
 }
 
-type StepNode = Node<{ step: DrawnNode; lit: Lit | undefined }, "step">;
-type GroupNode = Node<{ group: string }, "frame">;
+/** The factor by which a button zooms. */
+const STEP = 1.25;
 
-const Toggling = createContext<(group: string) => void>(() => undefined);
+export default function GraphCanvas({ graph, opened, lit, onToggle }: GraphCanvasProps) {
+  const layout = useMemo(() => layoutOf(graph), [graph]);
+  const shownLit = useMemo(() => {
+    const shown = new Map<string, Lit>();
+    for (const [place, how] of lit) shown.set(shownAs(place, opened), how);
+    return shown;
+  }, [lit, opened]);
+  const { view, sheet, scale, zoomBy, fit } = useZoom(layout);
+  const { width, height } = layout;
 
-function Step({ data }: NodeProps<StepNode>) {
-  const { step, lit } = data;
-  const toggle = useContext(Toggling);
-  const isEnd = step.kind === "start" || step.kind === "end";
-  const name = step.kind === "start" ? words.kinds.start : step.kind === "end" ? words.kinds.end : step.name;
+  // What is opened or folded stands elsewhere: the focus goes on where it can be taken back.
+  const toggled = useRef<string | null>(null);
+  const toggle = useRef(onToggle);
+  useEffect(() => {
+    toggle.current = onToggle;
+  });
+  const onOpenOrFold = useCallback((group: string) => {
+    toggled.current = group;
+    toggle.current(group);
+  }, []);
+  useLayoutEffect(() => {
+    if (toggled.current === null) return;
+    sheet.current?.querySelector<HTMLElement>(`[data-toggles="${CSS.escape(toggled.current)}"]`)?.focus();
+    toggled.current = null;
+  }, [graph, sheet]);
+
+  return (
+    <div className={styles.canvas}>
+      <div className={styles.controls}>
+        <Button small aria-label={words.zoomIn} title={words.zoomIn} onClick={() => zoomBy(STEP)}>
+          +
+        </Button>
+        <Button small aria-label={words.zoomOut} title={words.zoomOut} onClick={() => zoomBy(1 / STEP)}>
+          −
+        </Button>
+        <Button small onClick={fit}>
+          {words.fit}
+        </Button>
+      </div>
+      <div ref={view} className={styles.view} onPointerDown={drag}>
+        <div ref={sheet} className={styles.sheet} style={{ width: width * scale, height: height * scale }}>
+          <div className={styles.drawing} style={{ width, height, transform: `scale(${scale})` }}>
+            <Drawing graph={graph} layout={layout} lit={shownLit} onToggle={onOpenOrFold} />
+          </div>
+        </div>
+      </div>
+    </div>
+  );
+}
+
+/** Moves the sheet with a mouse or a pen. Fingers scroll it by themselves. */
+function drag(event: PointerEvent<HTMLElement>) {
+  const view = event.currentTarget;
+  const isOnButton = event.target instanceof Element && event.target.closest("button") !== null;
+  if (event.pointerType === "touch" || event.button !== 0 || isOnButton) return;
+  const { clientX, clientY } = event;
+  const { scrollLeft, scrollTop } = view;
+  const stop = new AbortController();
+  const { signal } = stop;
+  const move = (moved: globalThis.PointerEvent) => view.scrollTo(scrollLeft + clientX - moved.clientX, scrollTop + clientY - moved.clientY);
+  view.setPointerCapture(event.pointerId);
+  view.addEventListener("pointermove", move, { signal });
+  for (const end of ["pointerup", "pointercancel"]) view.addEventListener(end, () => stop.abort(), { signal });
+}
+
+interface DrawingProps {
+  graph: Drawn;
+  layout: Layout;
+  lit: ReadonlyMap<string, Lit>;
+  onToggle: (group: string) => void;
+}
+
+/** It is drawn anew only with another graph or other lights, and not with each zoom. */
+const Drawing = memo(function Drawing({ graph, layout, lit, onToggle }: DrawingProps) {
+  const [chosen, setChosen] = useState<string | null>(null);
+  const [litPlace] = lit.keys();
+  // One node is reached by Tab, and the others from it.
+  const current = graph.nodes.find((node) => node.id === chosen)?.id ?? litPlace ?? graph.nodes[0]?.id;
+
+  const onKeyDown = (event: KeyboardEvent<HTMLElement>) => {
+    const isNode = event.target instanceof HTMLElement && event.target.dataset.node !== undefined;
+    if (!isNode || current === undefined || event.ctrlKey || event.metaKey || event.altKey) return;
+    const next = nextOf(event.key, current, graph.nodes, layout.boxes);
+    if (next === undefined) return;
+    event.preventDefault();
+    event.currentTarget.querySelector<HTMLElement>(`[data-node="${CSS.escape(next)}"]`)?.focus();
+  };
+  return (
+    <>
+      {graph.groups.map((group) => (
+        <Standing key={group} box={layout.boxes.get(group)}>
+          <div className={styles.frame}>
+            <button type="button" className={styles.fold} data-toggles={group} onClick={() => onToggle(group)}>
+              {words.fold(lastOf(group))}
+            </button>
+          </div>
+        </Standing>
+      ))}
+      <Lines graph={graph} layout={layout} />
+      <ul aria-label={words.picture} onKeyDown={onKeyDown}>
+        {graph.nodes.map((node) => (
+          <Standing key={node.id} as="li" box={layout.boxes.get(node.id)}>
+            <Step
+              node={node}
+              lit={lit.get(node.id)}
+              leads={leadsTo(graph, node.id)}
+              isCurrent={node.id === current}
+              onFocus={() => setChosen(node.id)}
+              onToggle={onToggle}
+            />
+          </Standing>
+        ))}
+      </ul>
+    </>
+  );
+});
+
+function Standing({ box, as: Kind = "div", children }: { box: Box | undefined; as?: "div" | "li"; children: ReactNode }) {
+  if (box === undefined) return null;
+  const { x, y, width, height } = box;
+  return (
+    <Kind className={styles.standing} style={{ left: x, top: y, width, height }}>
+      {children}
+    </Kind>
+  );
+}
+
+interface StepProps {
+  node: DrawnNode;
+  lit: Lit | undefined;
+  leads: string | null;
+  isCurrent: boolean;
+  onFocus: () => void;
+  onToggle: (group: string) => void;
+}
+
+function Step({ node, lit, leads, isCurrent, onFocus, onToggle }: StepProps) {
+  const { id, kind } = node;
+  const name = nameOf(id);
   const label = lit ? `${name}: ${words.lit[lit]}` : name;
-  return (
-    <div className={cx(styles.step, styles[`is-${step.kind}`], lit && styles[lit])}>
-      <Handle type="target" position={Position.Top} className={styles.handle} isConnectable={false} />
-      {step.kind === "approval" && <PersonIcon />}
-      {step.kind === "subgraph" ? (
-        <button type="button" className={styles.open} aria-label={words.open(label)} title={words.open(name)} onClick={() => toggle(step.id)}>
-          <ForkIcon />
-          {name}
-        </button>
-      ) : (
-        <span title={isEnd ? undefined : words.kinds[step.kind]}>{name}</span>
-      )}
-      {lit && <span className="sr-only">{words.lit[lit]}</span>}
-      <Handle type="source" position={Position.Bottom} className={styles.handle} isConnectable={false} />
-    </div>
-  );
-}
-
-function Frame({ data }: NodeProps<GroupNode>) {
-  const toggle = useContext(Toggling);
-  return (
-    <div className={styles.frame}>
-      <button type="button" className={styles.fold} onClick={() => toggle(data.group)}>
-        {words.fold(lastOf(data.group))}
+  const className = cx(styles.step, styles[`is-${kind}`], lit && styles[lit]);
+  const reached = { "data-node": id, tabIndex: isCurrent ? 0 : -1, onFocus, className };
+  if (kind === "subgraph") {
+    return (
+      <button type="button" {...reached} data-toggles={id} aria-label={words.open(label)} title={leads ?? words.kinds[kind]} onClick={() => onToggle(id)}>
+        <ForkIcon />
+        <span>{name}</span>
       </button>
+    );
+  }
+  const isEnd = kind === "start" || kind === "end";
+  const sentences = [label, isEnd ? null : words.kinds[kind], leads].filter((each) => each !== null);
+  return (
+    <div {...reached} role="img" aria-label={sentences.map((each) => each.replace(/\.$/, "")).join(". ")} title={isEnd ? undefined : words.kinds[kind]}>
+      {kind === "approval" && <PersonIcon />}
+      <span>{name}</span>
     </div>
   );
 }
 
-type RoutedEdge = Edge<{ way: readonly Point[] }, "routed">;
+/** The node to which a key leads: the nearest one in an arrow's direction, or the first or last. */
+function nextOf(key: string, from: string, nodes: Drawn["nodes"], boxes: Layout["boxes"]): string | undefined {
+  if (key === "Home") return nodes[0]?.id;
+  if (key === "End") return nodes.at(-1)?.id;
+  const here = boxes.get(from);
+  if (here === undefined) return undefined;
+  let nearest: string | undefined;
+  let least = Infinity;
+  for (const { id } of nodes) {
+    const box = boxes.get(id);
+    if (box === undefined || id === from) continue;
+    const right = box.x + box.width / 2 - (here.x + here.width / 2);
+    const down = box.y + box.height / 2 - (here.y + here.height / 2);
+    const [along, across] =
+      key === "ArrowDown" ? [down, right] : key === "ArrowUp" ? [-down, right] : key === "ArrowRight" ? [right, down] : key === "ArrowLeft" ? [-right, down] : [0, 0];
+    // What is aside counts more than what is far.
+    const distance = along + 2 * Math.abs(across);
+    if (along <= 0 || distance >= least) continue;
+    nearest = id;
+    least = distance;
+  }
+  return nearest;
+}
 
 /** A line through these points that turns softly at each of them. */
 function pathOf(points: readonly Point[]): string {
@@ -89,115 +223,26 @@ function pathOf(points: readonly Point[]): string {
   return path;
 }
 
-function Routed({ id, data, label, markerEnd }: EdgeProps<RoutedEdge>) {
-  const way = data?.way ?? [];
-  const middle = way[Math.floor(way.length / 2)];
-  return <BaseEdge id={id} path={pathOf(way)} markerEnd={markerEnd} label={label} labelX={middle?.x} labelY={middle?.y} />;
-}
-
-const TYPES = { step: Step, frame: Frame };
-const EDGES = { routed: Routed };
-
-/** Room around the graph in which it can be moved, so that it is never lost: pixels. */
-const ROOM = 120;
-
-export default function GraphCanvas(props: GraphCanvasProps) {
+function Lines({ graph, layout }: { graph: Drawn; layout: Layout }) {
+  const arrow = useId();
   return (
-    <ReactFlowProvider>
-      <Canvas {...props} />
-    </ReactFlowProvider>
+    <svg className={styles.lines} width={layout.width} height={layout.height} aria-hidden="true">
+      <marker id={arrow} className={styles.arrow} viewBox="0 0 10 10" refX="9" refY="5" markerWidth="9" markerHeight="9" markerUnits="userSpaceOnUse" orient="auto">
+        <path d="M0 0L10 5L0 10z" />
+      </marker>
+      {graph.edges.map(({ id, isConditional }) => (
+        <path key={id} className={cx(styles.edge, isConditional && styles.conditional)} d={pathOf(layout.ways.get(id) ?? [])} markerEnd={`url(#${arrow})`} />
+      ))}
+      {graph.edges.map(({ id, label }) => {
+        const at = layout.labels.get(id);
+        return (
+          at && (
+            <text key={id} className={styles.label} x={at.x} y={at.y}>
+              {label}
+            </text>
+          )
+        );
+      })}
+    </svg>
   );
-}
-
-function Canvas({ graph, opened, lit, onToggle }: GraphCanvasProps) {
-  const flow = useReactFlow();
-  const { boxes, ways } = useMemo(() => layoutOf(graph), [graph]);
-  const shownLit = useMemo(() => {
-    const shown = new Map<string, Lit>();
-    for (const [place, how] of lit) shown.set(shownAs(place, opened), how);
-    return shown;
-  }, [lit, opened]);
-  const nodes = useMemo(() => nodesOf(graph, boxes, shownLit), [graph, boxes, shownLit]);
-  const edges = useMemo(() => graph.edges.map((edge) => edgeOf(edge, ways)), [graph, ways]);
-  const right = Math.max(...[...boxes.values()].map((box) => box.x + box.width));
-  const bottom = Math.max(...[...boxes.values()].map((box) => box.y + box.height));
-  useEffect(() => {
-    // The new nodes are measured in the next frame.
-    const frame = requestAnimationFrame(() => void flow.fitView({ padding: 0.1, maxZoom: 1.25 }));
-    return () => cancelAnimationFrame(frame);
-  }, [flow, graph]);
-  return (
-    <Toggling.Provider value={onToggle}>
-      <div className={styles.canvas}>
-        <ReactFlow
-          nodes={nodes}
-          edges={edges}
-          nodeTypes={TYPES}
-          edgeTypes={EDGES}
-          fitView
-          fitViewOptions={{ padding: 0.1, maxZoom: 1.25 }}
-          minZoom={0.2}
-          maxZoom={2}
-          translateExtent={[
-            [-ROOM, -ROOM],
-            [right + ROOM, bottom + ROOM],
-          ]}
-          nodesDraggable={false}
-          nodesConnectable={false}
-          nodesFocusable={false}
-          edgesFocusable={false}
-          elementsSelectable={false}
-          zoomOnScroll={false}
-          preventScrolling={false}
-          panOnScroll={false}
-          proOptions={{ hideAttribution: true }}
-          aria-label={words.graph}
-        >
-          <Panel position="top-right" className={styles.controls}>
-            <Button small aria-label={words.zoomIn} title={words.zoomIn} onClick={() => void flow.zoomIn()}>
-              +
-            </Button>
-            <Button small aria-label={words.zoomOut} title={words.zoomOut} onClick={() => void flow.zoomOut()}>
-              −
-            </Button>
-            <Button small onClick={() => void flow.fitView({ padding: 0.1 })}>
-              {words.fit}
-            </Button>
-          </Panel>
-        </ReactFlow>
-      </div>
-    </Toggling.Provider>
-  );
-}
-
-function nodesOf(graph: Drawn, boxes: Layout["boxes"], lit: ReadonlyMap<string, Lit>): Node[] {
-  const found: Node[] = [];
-  for (const group of graph.groups) {
-    const box = boxes.get(group);
-    if (box === undefined) continue;
-    const { x, y, width, height } = box;
-    const frame: GroupNode = { id: group, type: "frame", position: { x, y: y - 14 }, width, height: height + 14, data: { group }, zIndex: -1 };
-    found.push(frame);
-  }
-  for (const step of graph.nodes) {
-    const box = boxes.get(step.id);
-    if (box === undefined) continue;
-    const { x, y, width, height } = box;
-    const node: StepNode = { id: step.id, type: "step", position: { x, y }, width, height, data: { step, lit: lit.get(step.id) } };
-    found.push(node);
-  }
-  return found;
-}
-
-function edgeOf({ id, source, target, isConditional, label }: Drawn["edges"][number], ways: Layout["ways"]): Edge {
-  return {
-    id,
-    type: "routed",
-    data: { way: ways.get(id) ?? [] },
-    source,
-    target,
-    label: label || undefined,
-    className: cx(styles.edge, isConditional && styles.conditional),
-    markerEnd: { type: MarkerType.ArrowClosed, width: 16, height: 16, color: "var(--ink-faint)" },
-  };
 }
