@@ -3,8 +3,7 @@ import { createRoot } from "react-dom/client";
 import { App } from "./App.tsx";
 import { guardPresses } from "./parts/presses.ts";
 import { watchKeyboard } from "./layout/keyboard.ts";
-import "./styles/tokens.css";
-import "./styles/base.css";
+import "./styles/page.css";
 import { startTheme } from "./theme.ts";
 
 startTheme();
