@@ -60,3 +60,13 @@ test.each([
       .replaceAll(/>\s+|\s+</g, (found) => found.trim());
   expect(plain(cut(text))).toBe(plain(whole(text)));
 });
+
+test.each([
+  ["~~gone~~", "<del>"],
+  ["- [x] done", 'type="checkbox"'],
+  ["see https://assent.example/a", 'href="https://assent.example/a"'],
+  ["| a |\n|--:|\n| 1 |", 'style="text-align:right"'],
+])("%s is read as GitHub reads it", (text, drawn) => {
+  expect(cut(text)).toContain(drawn);
+  expect(whole(text)).toContain(drawn);
+});

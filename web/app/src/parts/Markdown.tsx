@@ -1,16 +1,29 @@
 /** Markdown of agents and people, without raw HTML, foreign images or links that run something. */
 
 import type { ComponentProps } from "react";
+import { gfmFromMarkdown } from "mdast-util-gfm";
+import { gfm } from "micromark-extension-gfm";
 import { memo, useEffect, useMemo, useRef } from "react";
 import ReactMarkdown, { type Components } from "react-markdown";
-import remarkGfm from "remark-gfm";
 import { messages } from "../messages/en.ts";
 import { type Block, type Blocks, blocksOf, codeIn } from "./blocks.ts";
 import styles from "./Markdown.module.css";
 import { Marked } from "./Marked.tsx";
 
 const ADDRESSES = /^(https?:\/\/|mailto:)/i;
-const PLUGINS = [remarkGfm];
+
+interface Parser {
+  data(): { settings?: unknown; micromarkExtensions?: unknown[]; fromMarkdownExtensions?: unknown[] };
+}
+
+/** Reads GitHub's Markdown as remark-gfm does, without its larger half, which would write it. */
+function readGfm(this: Parser) {
+  const data = this.data();
+  (data.micromarkExtensions ??= []).push(gfm());
+  (data.fromMarkdownExtensions ??= []).push(gfmFromMarkdown());
+}
+
+const PLUGINS = [readGfm];
 
 /** Nothing but these can need a mark. */
 const PLAIN = /^[\t\n\r\x20-\x7e]*$/;
