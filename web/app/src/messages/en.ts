@@ -992,6 +992,7 @@ export const messages = {
     },
     welcome: {
       title: "What is to be done?",
+      unread: "The agents could not be read",
       lead: "Say it in your own words. Before the agent does what needs a person's consent, it asks here and waits.",
       suggestions: [
         "How many records are there by year?",
@@ -1044,7 +1045,6 @@ export const messages = {
     see: "Look at it",
     next: (title: string) => `Next: ${title}`,
     nothingNext: "Nothing else waits here.",
-    stale: "This list may be old:",
     shortcuts: "Keyboard shortcuts",
     shortcutsOn: "Use these keys in this browser",
     shortcutsOff: "Shortcuts are off in this browser.",
@@ -1106,6 +1106,7 @@ export const messages = {
   },
   run: {
     title: "Run",
+    notFound: "There is no such run",
     timeline: "Timeline of the run",
     elapsed: "Time since it began",
     forms: { picture: "Timeline", list: "List", events: "Events" },

@@ -1,12 +1,10 @@
-import { Forbidden, type Page } from "@assent/client";
+import type { Page } from "@assent/client";
 import { keepPreviousData, type QueryKey, useInfiniteQuery } from "@tanstack/react-query";
 import type { ReactNode } from "react";
 import { messages } from "../messages/en.ts";
 import { Button } from "./Button.tsx";
 import styles from "./Listed.module.css";
-import { sentenceOf } from "./problems.ts";
-import { Empty, ErrorState, Loading, Notice } from "./states.tsx";
-import { LockIcon } from "./icons.tsx";
+import { ErrorState, Loading, Stale } from "./states.tsx";
 
 /** A list of the server, as far as it was read. */
 export interface Pages<T> {
@@ -50,15 +48,6 @@ export function usePages<T>(
   };
 }
 
-/** It is there, and not for who is here: what the server said about it. */
-export function NotForYou({ children }: { children: ReactNode }) {
-  return (
-    <Empty icon={<LockIcon />} title={messages.states.forbidden}>
-      {children}
-    </Empty>
-  );
-}
-
 export interface ListedProps<T> {
   pages: Pages<T>;
   /** What stands there if the list has nothing. */
@@ -70,20 +59,12 @@ export interface ListedProps<T> {
 export function Listed<T>({ pages, empty, children }: ListedProps<T>) {
   const { items, error, retry } = pages;
   if (items === undefined) {
-    if (error instanceof Forbidden) return <NotForYou>{sentenceOf(error)}</NotForYou>;
     if (error) return <ErrorState error={error} retry={retry} />;
     return <Loading />;
   }
   return (
     <>
-      {error ? (
-        <Notice tone="waiting">
-          {messages.states.stale} {sentenceOf(error)}{" "}
-          <Button small look="quiet" onClick={retry}>
-            {messages.states.retry}
-          </Button>
-        </Notice>
-      ) : null}
+      {error ? <Stale error={error} retry={retry} /> : null}
       <div className={styles.list} aria-busy={pages.isOld || undefined}>
         {items.length === 0 ? empty : children(items)}
       </div>

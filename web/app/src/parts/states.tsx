@@ -1,9 +1,10 @@
 /** What stands where there is nothing to show yet, or nothing at all: drawn once for all pages. */
 
+import { Forbidden } from "@assent/client";
 import type { ReactNode } from "react";
 import { messages } from "../messages/en.ts";
 import { Button } from "./Button.tsx";
-import { CheckIcon, InfoIcon, OfflineIcon, WarningIcon } from "./icons.tsx";
+import { CheckIcon, InfoIcon, LockIcon, OfflineIcon, WarningIcon } from "./icons.tsx";
 import { cx } from "./cx.ts";
 import { sentenceOf } from "./problems.ts";
 import styles from "./states.module.css";
@@ -51,8 +52,18 @@ export interface ErrorStateProps {
   actions?: ReactNode;
 }
 
-/** It could not be read: what the server said, and a way to ask again. */
+/** It is there, and not for who is here: what the server said about it. */
+export function NotForYou({ children, actions }: { children: ReactNode; actions?: ReactNode }) {
+  return (
+    <Empty icon={<LockIcon />} title={messages.states.forbidden} actions={actions}>
+      {children}
+    </Empty>
+  );
+}
+
+/** It could not be read: what the server said, and a way to ask again, where that may help. */
 export function ErrorState({ error, title = messages.states.failed, retry, actions }: ErrorStateProps) {
+  if (error instanceof Forbidden) return <NotForYou actions={actions}>{sentenceOf(error)}</NotForYou>;
   return (
     <div className={styles.state} role="alert">
       <span className={cx(styles.mark, styles.bad)}>
@@ -65,6 +76,20 @@ export function ErrorState({ error, title = messages.states.failed, retry, actio
         {actions}
       </div>
     </div>
+  );
+}
+
+/** What is shown could not be read anew: it stays, and this stands over it. */
+export function Stale({ error, retry }: { error: unknown; retry?: () => void }) {
+  return (
+    <Notice tone="waiting" urgent>
+      {messages.states.stale} {sentenceOf(error)}{" "}
+      {retry && (
+        <Button small look="quiet" onClick={retry}>
+          {messages.states.retry}
+        </Button>
+      )}
+    </Notice>
   );
 }
 

@@ -1,6 +1,6 @@
 import type { Agent } from "@assent/client";
 import { useQuery } from "@tanstack/react-query";
-import { lazy, Suspense, useMemo, useState } from "react";
+import { lazy, type ReactNode, Suspense, useMemo, useState } from "react";
 import { Link, useParams } from "wouter";
 import { useAddress } from "../../address.ts";
 import { assent } from "../../assent.ts";
@@ -14,7 +14,7 @@ import { Marked } from "../../parts/Marked.tsx";
 import { isNarrow } from "../../parts/narrow.ts";
 import { Panel } from "../../parts/Panel.tsx";
 import { Segmented } from "../../parts/Segmented.tsx";
-import { Empty, ErrorState, Loading, Notice } from "../../parts/states.tsx";
+import { Empty, ErrorState, Loading, Notice, Stale } from "../../parts/states.tsx";
 import styles from "./AgentsPage.module.css";
 import { around, type Drawn, drawn, placesOf, shownAs } from "./graph.ts";
 import type { Lit } from "./GraphCanvas.tsx";
@@ -37,7 +37,8 @@ export default function AgentsPage() {
       </Page>
     );
   }
-  if (name === undefined) return <All agents={agents.data} />;
+  const stale = agents.isError && <Stale error={agents.error} retry={() => void agents.refetch()} />;
+  if (name === undefined) return <All agents={agents.data} stale={stale} />;
   if (agent === undefined) {
     return (
       <Page title={words.title}>
@@ -47,12 +48,13 @@ export default function AgentsPage() {
       </Page>
     );
   }
-  return <One key={name} agent={agent} />;
+  return <One key={name} agent={agent} stale={stale} />;
 }
 
-function All({ agents }: { agents: readonly Agent[] }) {
+function All({ agents, stale }: { agents: readonly Agent[]; stale: ReactNode }) {
   return (
     <Page title={words.title} sub={words.hint}>
+      {stale}
       {agents.length === 0 && (
         <Empty icon={<GraphIcon />} title={words.none}>
           {words.noneHint}
@@ -82,7 +84,7 @@ function summaryOf({ tools, nodes }: Agent): string {
   return words.nodes(nodes?.length ?? 0);
 }
 
-function One({ agent }: { agent: Agent }) {
+function One({ agent, stale }: { agent: Agent; stale: ReactNode }) {
   const path = encodeURIComponent(agent.agent);
   return (
     <Page
@@ -102,6 +104,7 @@ function One({ agent }: { agent: Agent }) {
         </>
       }
     >
+      {stale}
       <Graph agent={agent.agent} />
       {agent.tools && agent.tools.length > 0 && (
         <Panel flush title={words.tools}>

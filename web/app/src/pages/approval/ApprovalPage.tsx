@@ -6,8 +6,7 @@ import { useTitle } from "../../layout/Page.tsx";
 import { messages } from "../../messages/en.ts";
 import { ButtonLink } from "../../parts/Button.tsx";
 import { InboxIcon } from "../../parts/icons.tsx";
-import { Empty, ErrorState, Loading, Notice } from "../../parts/states.tsx";
-import { sentenceOf } from "../../parts/problems.ts";
+import { Empty, ErrorState, Loading, Stale } from "../../parts/states.tsx";
 import { ApprovalCard } from "./ApprovalCard.tsx";
 import styles from "./ApprovalPage.module.css";
 import { titleOf } from "./question.ts";
@@ -28,7 +27,7 @@ export default function ApprovalPage() {
   if (data === undefined) {
     if (error instanceof NotFound) {
       return (
-        <Empty icon={<InboxIcon />} title={words.notFound} actions={toInbox}>
+        <Empty level={1} icon={<InboxIcon />} title={words.notFound} actions={toInbox}>
           {words.notFoundHint}
         </Empty>
       );
@@ -38,9 +37,7 @@ export default function ApprovalPage() {
   return (
     <div className={styles.page}>
       {error !== null && (
-        <Notice tone="bad" urgent>
-          {messages.states.stale} {sentenceOf(error)}
-        </Notice>
+        <Stale error={error} retry={() => void refetch()} />
       )}
       <ApprovalCard key={id} approval={data} level={1} />
       {data.status !== "pending" && <div className={styles.next}>{toInbox}</div>}

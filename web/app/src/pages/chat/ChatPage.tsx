@@ -10,8 +10,7 @@ import { IconButton } from "../../parts/Button.tsx";
 import { Drawer } from "../../parts/Dialog.tsx";
 import { MenuIcon } from "../../parts/icons.tsx";
 import { Marked } from "../../parts/Marked.tsx";
-import { sentenceOf } from "../../parts/problems.ts";
-import { ErrorState, Loading, LostLink, Notice } from "../../parts/states.tsx";
+import { ErrorState, Loading, LostLink, Stale } from "../../parts/states.tsx";
 import { RunStatus } from "../../parts/statuses.tsx";
 import { Composer } from "./Composer.tsx";
 import { type Conversation, useConversation } from "./conversation.ts";
@@ -41,9 +40,9 @@ export default function ChatPage() {
   );
 }
 
-function useAgents(): readonly Agent[] {
-  const { data } = useQuery({ queryKey: ["agents"], queryFn: () => assent.agents.list(), staleTime: 60_000 });
-  return data ?? NO_AGENTS;
+function useAgents() {
+  const found = useQuery({ queryKey: ["agents"], queryFn: () => assent.agents.list(), staleTime: 60_000 });
+  return { ...found, agents: found.data ?? NO_AGENTS };
 }
 
 const NO_AGENTS: readonly Agent[] = [];
@@ -64,7 +63,7 @@ const NO_APPROVALS: readonly Approval[] = [];
 function Open({ thread }: { thread: string | undefined }) {
   const conversation = useConversation(thread);
   const { view, state } = conversation;
-  const agents = useAgents();
+  const { agents, isLoadingError, error: unread, refetch } = useAgents();
   const asked = useAsked(thread);
   const waiting = useMemo(() => asked.map((each) => each.approval_id), [asked]);
   const box = useRef<HTMLTextAreaElement>(null);
@@ -114,13 +113,13 @@ function Open({ thread }: { thread: string | undefined }) {
       {conversation.link === "lost" && <LostLink>{words.lost}</LostLink>}
       {conversation.error !== null && (
         <div className={styles.notice}>
-          <Notice tone="waiting">
-            {messages.states.stale} {sentenceOf(conversation.error)}
-          </Notice>
+          <Stale error={conversation.error} />
         </div>
       )}
       {isEmpty ? (
-        <Welcome agents={agents} onSuggest={say} />
+        <Welcome agents={agents} onSuggest={say}>
+          {isLoadingError && <ErrorState error={unread} title={words.welcome.unread} retry={() => void refetch()} />}
+        </Welcome>
       ) : state === "reading" ? (
         <div className={styles.reading}>
           <Loading label={words.reading} />

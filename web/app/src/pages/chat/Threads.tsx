@@ -12,7 +12,7 @@ import { TextField } from "../../parts/Field.tsx";
 import { MoreIcon, PlusIcon } from "../../parts/icons.tsx";
 import { Marked } from "../../parts/Marked.tsx";
 import { sentenceOf } from "../../parts/problems.ts";
-import { Empty, ErrorState, Loading, Notice } from "../../parts/states.tsx";
+import { Empty, ErrorState, Loading, Notice, Stale } from "../../parts/states.tsx";
 import { Time } from "../../parts/Time.tsx";
 import { titleOf } from "./titles.ts";
 import styles from "./Threads.module.css";
@@ -88,9 +88,7 @@ export function Threads({ present, onChosen }: ThreadsProps) {
         <ErrorState error={found.error} retry={() => void found.refetch()} />
       )}
       {found.data !== undefined && found.isError && (
-        <Notice tone="waiting">
-          {messages.states.stale} {sentenceOf(found.error)}
-        </Notice>
+        <Stale error={found.error} retry={() => void found.refetch()} />
       )}
       {found.isSuccess && threads.length === 0 && !found.hasNextPage && (
         <p className={styles.none}>{search === "" ? words.none : words.notFound}</p>

@@ -1,4 +1,5 @@
 import type { Agent } from "@assent/client";
+import type { ReactNode } from "react";
 import { messages } from "../../messages/en.ts";
 import { Badge } from "../../parts/Badge.tsx";
 import { Button } from "../../parts/Button.tsx";
@@ -14,10 +15,12 @@ const DEMO = "clerk";
 export interface WelcomeProps {
   agents: readonly Agent[];
   onSuggest: (text: string) => void;
+  /** What stands in place of the agents. */
+  children: ReactNode;
 }
 
 /** What stands where nothing was said yet: what the agents can do, and where they ask first. */
-export function Welcome({ agents, onSuggest }: WelcomeProps) {
+export function Welcome({ agents, onSuggest, children }: WelcomeProps) {
   const isDemo = agents.length === 1 && agents[0]?.agent === DEMO;
   return (
     // It scrolls, so the keyboard must be able to reach it.
@@ -37,6 +40,7 @@ export function Welcome({ agents, onSuggest }: WelcomeProps) {
             ))}
           </div>
         )}
+        {children}
         {agents.map((agent) => (
           <Abilities key={agent.agent} agent={agent} isOnly={agents.length === 1} />
         ))}

@@ -13,8 +13,7 @@ import { useAnnounce } from "../../parts/Announcer.tsx";
 import { Button, IconButton } from "../../parts/Button.tsx";
 import { CheckIcon, InboxIcon, KeyboardIcon } from "../../parts/icons.tsx";
 import { Marked } from "../../parts/Marked.tsx";
-import { sentenceOf } from "../../parts/problems.ts";
-import { Empty, ErrorState, Loading, Notice } from "../../parts/states.tsx";
+import { Empty, ErrorState, Loading, Notice, Stale } from "../../parts/states.tsx";
 import { number } from "../../parts/times.ts";
 import { ApprovalCard, type CardHandle } from "../approval/ApprovalCard.tsx";
 import { decidedSentence } from "../approval/deciding.ts";
@@ -211,9 +210,7 @@ export default function InboxPage() {
             onChoose={(approvals) => setChosen(new Set(approvals.map((approval) => approval.approval_id)))}
           />
           {listed.error !== null && listed.data !== undefined && (
-            <Notice tone="bad" urgent>
-              {words.stale} {sentenceOf(listed.error)}
-            </Notice>
+            <Stale error={listed.error} retry={() => void listed.refetch()} />
           )}
         </div>
         {listed.data === undefined ? (
@@ -252,10 +249,12 @@ export default function InboxPage() {
           ) : error !== null ? (
             <ErrorState error={error} />
           ) : (
-            <div className={styles.none}>
-              <InboxIcon />
-              <p>{rows.length === 0 ? "" : words.none}</p>
-            </div>
+            rows.length > 0 && (
+              <div className={styles.none}>
+                <InboxIcon />
+                <p>{words.none}</p>
+              </div>
+            )
           )}
         </section>
       )}

@@ -13,7 +13,7 @@ import { Marked } from "../../parts/Marked.tsx";
 import { sentenceOf } from "../../parts/problems.ts";
 import { Rows } from "../../parts/Rows.tsx";
 import { save } from "../../parts/save.ts";
-import { Empty, ErrorState, Loading, Notice } from "../../parts/states.tsx";
+import { Empty, ErrorState, Loading, Notice, Stale } from "../../parts/states.tsx";
 import { bytes, number, preciseTime, fullTime } from "../../parts/times.ts";
 import styles from "./Events.module.css";
 import { aboutOf, GROUPS, type LogRow, rowsOf, textOf } from "./log.ts";
@@ -81,7 +81,7 @@ export function Events({ run, group, onGroup }: EventsProps) {
       </div>
       {pages.isPending && <Loading />}
       {pages.isError && rows.length === 0 && <ErrorState error={pages.error} retry={() => void pages.refetch()} />}
-      {pages.isError && rows.length > 0 && <Notice tone="bad">{sentenceOf(pages.error)}</Notice>}
+      {pages.isError && rows.length > 0 && <Stale error={pages.error} retry={() => void pages.refetch()} />}
       {pages.isSuccess && rows.length === 0 && <Empty title={words.none}>{words.noneHint}</Empty>}
       {rows.length > 0 && (
         <Rows items={rows} keyOf={(row) => row.id} estimate={ROW_HEIGHT} label={words.label}>

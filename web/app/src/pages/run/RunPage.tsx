@@ -18,7 +18,7 @@ import { isNarrow } from "../../parts/narrow.ts";
 import { Facts, Panel } from "../../parts/Panel.tsx";
 import { sentenceOf } from "../../parts/problems.ts";
 import { Segmented } from "../../parts/Segmented.tsx";
-import { Empty, ErrorState, Loading, Notice } from "../../parts/states.tsx";
+import { Empty, ErrorState, Loading, Notice, Stale } from "../../parts/states.tsx";
 import { RunStatus } from "../../parts/statuses.tsx";
 import { Time, useNow } from "../../parts/Time.tsx";
 import { dollars, duration, number, relativeTime, zone } from "../../parts/times.ts";
@@ -44,12 +44,13 @@ export default function RunPage() {
     return (
       <Page title={words.title}>
         {run.isPending && <Loading />}
-        {run.error instanceof NotFound && <Empty title={messages.states.notFound}>{messages.states.notFoundHint}</Empty>}
+        {run.error instanceof NotFound && <Empty title={words.notFound}>{messages.states.notFoundHint}</Empty>}
         {run.error !== null && !(run.error instanceof NotFound) && <ErrorState error={run.error} retry={() => void run.refetch()} />}
       </Page>
     );
   }
-  return <OneRun run={run.data} story={story} />;
+  const stale = run.isError && <Stale error={run.error} retry={() => void run.refetch()} />;
+  return <OneRun run={run.data} story={story} stale={stale} />;
 }
 
 /** Reads the run anew when the log says that it stands otherwise. */
@@ -62,7 +63,7 @@ function useReadAnew(id: string, { view, isRead }: Story): void {
   }, [queries, isRead, state]);
 }
 
-function OneRun({ run, story }: { run: Run; story: Story }) {
+function OneRun({ run, story, stale }: { run: Run; story: Story; stale: ReactNode }) {
   const threads = useSummaries([run.thread_id]);
   const [address, change] = useAddress();
   const asked = address.get("show");
@@ -71,6 +72,7 @@ function OneRun({ run, story }: { run: Run; story: Story }) {
   const title = threads[run.thread_id]?.title || first?.message.split("\n")[0]?.slice(0, 120);
   return (
     <Page title={title || words.title} sub={<Sub run={run} isOver={story.runs.at(-1)?.run_id !== run.run_id} />} actions={<Actions run={run} story={story} />}>
+      {stale}
       {run.error && (
         <Notice tone="bad">
           <strong>{words.failed}.</strong> <Text text={run.error.message} />
@@ -127,12 +129,7 @@ function Picture({ run, story, form, selected, onSelect }: PictureProps) {
   return (
     <>
       {error !== null && (
-        <Notice tone="bad">
-          {messages.states.stale} {sentenceOf(error)}{" "}
-          <Button small onClick={story.again}>
-            {messages.states.retry}
-          </Button>
-        </Notice>
+        <Stale error={error} retry={story.again} />
       )}
       {isCut && <Notice>{words.cut}</Notice>}
       <Timeline view={view} runs={runs} runId={run.run_id} form={form} selected={selected} onSelect={onSelect} />

@@ -11,8 +11,7 @@ import { Button } from "../../parts/Button.tsx";
 import { SelectField, TextField } from "../../parts/Field.tsx";
 import { RunsIcon } from "../../parts/icons.tsx";
 import { Marked } from "../../parts/Marked.tsx";
-import { sentenceOf } from "../../parts/problems.ts";
-import { Empty, ErrorState, Loading, Notice } from "../../parts/states.tsx";
+import { Empty, ErrorState, Loading, Stale } from "../../parts/states.tsx";
 import { RunStatus } from "../../parts/statuses.tsx";
 import { Time, useNow } from "../../parts/Time.tsx";
 import { dollars, duration, number, relativeTime } from "../../parts/times.ts";
@@ -75,13 +74,9 @@ export default function RunsPage() {
     <Page title={words.title} sub={words.hint}>
       <Choice filters={filters} onChange={set} onClear={clear} isFiltered={isFiltered} />
       {runs.isPending && <Loading lines={8} />}
-      {runs.isError && found.length === 0 && <ErrorState error={runs.error} retry={() => void runs.refetch()} />}
-      {runs.isError && found.length > 0 && (
-        <Notice tone="bad">
-          {messages.states.stale} {sentenceOf(runs.error)}
-        </Notice>
-      )}
-      {runs.isSuccess && found.length === 0 && <Nothing isFiltered={isFiltered} onClear={clear} />}
+      {runs.isLoadingError && <ErrorState error={runs.error} retry={() => void runs.refetch()} />}
+      {runs.isError && !runs.isLoadingError && <Stale error={runs.error} retry={() => void runs.refetch()} />}
+      {runs.data !== undefined && found.length === 0 && <Nothing isFiltered={isFiltered} onClear={clear} />}
       {found.length > 0 && (
         <>
           <List runs={found} threads={threads} />

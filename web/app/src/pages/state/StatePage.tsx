@@ -17,8 +17,7 @@ import { ChatIcon, ForkIcon, RetryIcon } from "../../parts/icons.tsx";
 import { Text } from "../../parts/Json.tsx";
 import { Marked } from "../../parts/Marked.tsx";
 import { Facts, Panel } from "../../parts/Panel.tsx";
-import { sentenceOf } from "../../parts/problems.ts";
-import { Empty, ErrorState, Loading, Notice } from "../../parts/states.tsx";
+import { Empty, ErrorState, Loading, Stale } from "../../parts/states.tsx";
 import { ApprovalStatus, RunStatus } from "../../parts/statuses.tsx";
 import { Time } from "../../parts/Time.tsx";
 import { clockTime } from "../../parts/times.ts";
@@ -62,9 +61,7 @@ export default function StatePage() {
         <ErrorState error={history.error} retry={() => void history.refetch()} />
       )}
       {history.isError && states.length > 0 && (
-        <Notice tone="bad">
-          {messages.states.stale} {sentenceOf(history.error)}
-        </Notice>
+        <Stale error={history.error} retry={() => void history.refetch()} />
       )}
       {history.isSuccess && states.length === 0 && <Empty title={words.none}>{words.noneHint}</Empty>}
       {states.length > 0 && (
