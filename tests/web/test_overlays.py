@@ -133,6 +133,15 @@ async def test_a_held_key_and_a_second_press_meet_nothing_that_came_between(page
     await page.keyboard.up("Enter")
     await expect(menu.get_by_role("menuitem", name="Account")).to_be_focused()
 
+    # The space bar is held when the focus goes elsewhere, and let go there.
+    await page.keyboard.press("Escape")
+    await page.keyboard.down(" ")
+    await page.get_by_role("button", name="New schedule").first.focus()
+    await page.keyboard.down(" ")
+    await page.keyboard.up(" ")
+    await expect(page.get_by_role("dialog")).to_be_hidden()
+    await menu_button(page).click()
+
     # The account's dialog stands in the middle of the window, and the menu over the pages' links.
     dark = menu.get_by_role("menuitem", name="Dark")
     await dark.dblclick()

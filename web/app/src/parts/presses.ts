@@ -1,10 +1,11 @@
 /**
- * Presses that are not meant for what came under them: a held Enter goes on pressing whatever has the
+ * Presses that are not meant for what came under them: a held key goes on pressing whatever has the
  * focus by then, and the second press of a double one may meet a dialog that the first has opened, or
  * the page below a dialog or a menu that the first has closed. None of them does anything.
  */
 
-const PRESSED = "button, a[href], summary, [role=menuitem]";
+/** What a key presses: on a link the space bar scrolls. */
+const PRESSED: Readonly<Record<string, string>> = { Enter: "button, a[href], summary", " ": "button, summary" };
 const LAYERS = "dialog, [role=menu]";
 
 const layerOf = (target: EventTarget | null) => (target instanceof Element ? target.closest(LAYERS) : null);
@@ -26,8 +27,9 @@ export function guardPresses() {
   document.addEventListener(
     "keydown",
     (event) => {
-      const isPressed = event.target instanceof Element && event.target.closest(PRESSED) !== null;
-      if (event.repeat && event.key === "Enter" && isPressed) event.preventDefault();
+      const pressed = PRESSED[event.key];
+      if (!event.repeat || pressed === undefined || !(event.target instanceof Element)) return;
+      if (event.target.closest(pressed) !== null) event.preventDefault();
     },
     true,
   );
