@@ -33,8 +33,8 @@ export default function GraphCanvas({ graph, opened, lit, onToggle }: GraphCanva
     for (const [place, how] of lit) shown.set(shownAs(place, opened), how);
     return shown;
   }, [lit, opened]);
-  const { view, sheet, scale, zoomBy, fit } = useZoom(layout);
   const { width, height } = layout;
+  const { view, sheet, scale, zoomBy, fit } = useZoom(width, height);
 
   // What is opened or folded stands elsewhere: the focus goes on where it can be taken back.
   const toggled = useRef<string | null>(null);

@@ -23,8 +23,8 @@ interface Zoom {
   fit: () => void;
 }
 
-/** Shows all of each new sheet; the point of it that is zoomed at stays where it is. */
-export function useZoom(size: { readonly width: number; readonly height: number }): Zoom {
+/** Shows all of a sheet of this size; the point of it that is zoomed at stays where it is. */
+export function useZoom(width: number, height: number): Zoom {
   const view = useRef<HTMLDivElement>(null);
   const sheet = useRef<HTMLDivElement>(null);
   const [scale, setScale] = useState(1);
@@ -40,8 +40,8 @@ export function useZoom(size: { readonly width: number; readonly height: number 
   const fit = useCallback(() => {
     const { clientWidth, clientHeight } = view.current ?? { clientWidth: 0, clientHeight: 0 };
     isFitted.current = true;
-    show(within(Math.min(FIT_MOST, clientWidth / size.width, clientHeight / size.height)));
-  }, [size, show]);
+    show(within(Math.min(FIT_MOST, clientWidth / width, clientHeight / height)));
+  }, [width, height, show]);
   useLayoutEffect(fit, [fit]);
 
   const zoom = useCallback(
