@@ -27,7 +27,7 @@ function boundOf(kind: Kind, value: unknown): Record<string, unknown> {
 }
 
 /** A standing grant for calls like this one, within the bounds that are chosen for each argument. */
-export function Granting({ approval, onClose }: AboutProps) {
+export default function Granting({ approval, onClose }: AboutProps) {
   const args = objectOf(approval.args) ?? {};
   const [kinds, setKinds] = useState<Record<string, Kind>>({});
   const asker = approval.requested_by[0] ?? "";

@@ -2,7 +2,7 @@
 
 import type { ApprovalForYou } from "@assent/client";
 import { useMutation, useQueryClient } from "@tanstack/react-query";
-import { type ReactNode, useState } from "react";
+import { lazy, type ReactNode, Suspense, useState } from "react";
 import { apiUrl, assent } from "../../assent.ts";
 import { useMe } from "../../layout/SessionGate.tsx";
 import { messages } from "../../messages/en.ts";
@@ -17,9 +17,9 @@ import { Segmented } from "../../parts/Segmented.tsx";
 import { Notice } from "../../parts/states.tsx";
 import styles from "./ApprovalCard.module.css";
 import { useDraft } from "./desk.ts";
-import { Granting } from "./Granting.tsx";
 
 const words = messages.approval;
+const Granting = lazy(() => import("./Granting.tsx"));
 
 type Shown = "comment" | "delegate" | "grant" | null;
 
@@ -104,7 +104,7 @@ export function More({ approval, onRespond }: MoreProps) {
       />
       {shown === "comment" && <Commenting approval={approval} onClose={close} />}
       {shown === "delegate" && <Delegating approval={approval} onClose={close} />}
-      {shown === "grant" && <Granting approval={approval} onClose={close} />}
+      <Suspense>{shown === "grant" && <Granting approval={approval} onClose={close} />}</Suspense>
     </>
   );
 }
