@@ -37,7 +37,7 @@ class Wire(BaseModel):
     to: str = Field(description="Who gets it.", min_length=1)
     amount: int = Field(gt=0, le=1_000_000, description="In euros.")
     currency: Literal["EUR", "USD", "CHF"] = "EUR"
-    purpose: str | None = Field(None, description="What it is for.")
+    purpose: str | None = Field(None, description="What it is\u200b for.")
     instant: bool | None = None
     on: date | None = Field(None, description="Not before this day.")
     lines: list[Line] | None = None

@@ -430,6 +430,15 @@ async def test_hostile_arguments_are_inert_marked_and_folded(
     await check_fits(phone)
 
 
+async def test_what_a_tool_says_of_its_arguments_is_marked_too(page: Page, api: Api) -> None:
+    approval_id = await asked(api, "wire", WIRE)
+    card = await shown(page, approval_id)
+    await expect(card.get_by_role("row", name="purpose")).to_contain_text("U+200B")
+    await button(card, "Edit…").click()
+    form = card.get_by_role("group", name="Change the arguments").first
+    await expect(form.get_by_text("U+200B", exact=True)).to_be_visible()
+
+
 async def test_an_effect_is_a_table_that_scrolls_by_itself(api: Api, phone: Page) -> None:
     approval_id = await asked(api, "wire", WIRE)
     card = await shown(phone, approval_id)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from playwright.async_api import Page, expect
 
+from tests.support import office_agent
 from tests.support.pages import PHONE, check_access, check_fits
-from tests.support.server import Api, Server
+from tests.support.secrets import bearer, keys_of
+from tests.support.server import Api, Server, asking, project_of, serving
 from tests.web.conftest import Browse
 
 GRANT = {
@@ -70,6 +74,33 @@ async def test_what_may_be_anything_is_marked(page: Page, api: Api) -> None:
     await form.get_by_role("button", name="Approve in advance").click()
     await expect(form.get_by_text("Name a person, a thread, or both.")).to_be_visible()
     assert (await api.get("/grants"))["grants"] == []
+
+
+async def test_what_a_tool_takes_of_a_few_values_is_picked(
+    tmp_path: Path, built: None, browse: Browse
+) -> None:
+    graphs = project_of(tmp_path, {office_agent: ("office",)})
+    with serving(tmp_path, graphs, ASSENT_API_KEYS=keys_of("ann", "bob")) as server:
+        page = await browse(server, name="ann", size=PHONE)
+        await page.goto("/ui/grants")
+        await page.get_by_role("button", name="New grant").click()
+        form = page.get_by_role("dialog", name="New grant")
+        await form.get_by_label("Tool").select_option(label="wire of office")
+        await form.get_by_label("to", exact=True).select_option("any")
+        await form.get_by_label("amount to").fill("5")
+        await form.get_by_label("currency", exact=True).select_option("among")
+        await form.get_by_label("For whom the agent works").fill("ann")
+        await form.get_by_role("button", name="Approve in advance").click()
+        await expect(form.get_by_text("Choose at least one.")).to_be_visible()
+        await form.get_by_role("checkbox", name="EUR").check()
+        await form.get_by_role("checkbox", name="CHF").check()
+        await check_access(page)
+        await check_fits(page)
+        await form.get_by_role("button", name="Approve in advance").click()
+        await expect(form).to_be_hidden()
+        async with asking(server, **bearer("ann")) as api:
+            (grant,) = (await api.get("/grants"))["grants"]
+        assert grant["bounds"]["currency"]["among"] == ["EUR", "CHF"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator
@@ -81,6 +82,37 @@ async def test_three_keys_lead_from_an_arrival_to_its_decision(
     await expect(pane(page)).to_contain_text("You approved it")
     await server.until_traced('wipe {"database": "customers", "tables": 1}')
     await expect(page.get_by_role("heading", name="Nothing waits for you")).to_be_visible()
+
+
+async def test_after_the_last_decision_nothing_is_selected_and_the_keyboard_is_not_lost(
+    page: Page, api: Api
+) -> None:
+    await asked(api, "note", text="one")
+    await page.goto("/ui/inbox")
+    await expect(selected(page)).to_contain_text("note")
+    # The list is read anew a little later than the decision is taken.
+    asked_for, read = asyncio.Event(), asyncio.Event()
+
+    async def later(route: Route) -> None:
+        asked_for.set()
+        await read.wait()
+        await route.continue_()
+
+    await page.route("**/approvals?**", later)
+    await card(page).get_by_role("button", name="Approve").click()
+
+    await expect(pane(page)).to_contain_text("You approved it")
+    await expect(selected(page)).to_have_count(0)
+    await expect(card(page)).to_have_count(0)
+    await expect(page.get_by_role("heading", name="Inbox", level=1)).to_be_focused()
+    await asked_for.wait()
+    read.set()
+    await expect(page.get_by_role("heading", name="Nothing waits for you")).to_be_visible()
+    await expect(card(page)).to_have_count(0)
+
+    # The next one that comes is there at once.
+    await asked(api, "note", text="two")
+    await expect(selected(page)).to_contain_text("two")
 
 
 async def test_keys_move_and_decide_one_after_the_other(

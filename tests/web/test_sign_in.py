@@ -167,6 +167,32 @@ async def test_who_is_signed_out_signs_in_over_the_page_which_keeps_what_was_wri
     await expect(page.get_by_role("link", name="Inbox 1 question waits for you")).to_be_visible()
 
 
+async def test_what_is_followed_goes_on_after_a_sign_in_over_the_page(
+    server: Server, browse: Browse, api: Api
+) -> None:
+    (approval,) = await api.paused("pay 3 then look 9", thread_id="followed")
+    run = await browse(server, name="ann")
+    await run.goto(f"/ui/runs/{approval['run_id']}")
+    await expect(run.get_by_role("main")).to_contain_text("Waits for a person")
+    chat = await browse(server, name="ann")
+    await chat.goto("/ui/chat/followed")
+    await expect(chat.get_by_role("button", name="Approve")).to_be_visible()
+
+    for page in (run, chat):
+        ended = await page.context.request.delete("/session", headers={"origin": server.url})
+        assert ended.ok
+        over = page.get_by_role("dialog", name="You are signed out")
+        await expect(over).to_be_visible()
+        # What was shown stays behind it.
+        await expect(page.get_by_text("pay 3 then look 9").first).to_be_attached()
+        await sign_in(over, "ann")
+        await expect(over).to_be_hidden()
+
+    await api.decided("followed", type="approve")
+    await expect(run.get_by_role("main").get_by_text("look", exact=True).first).to_be_visible()
+    await expect(chat.get_by_role("log")).to_contain_text("Results: saw 9")
+
+
 async def test_another_person_gets_a_page_of_their_own(server: Server, page: Page) -> None:
     await page.goto("/ui/schedules")
     await page.get_by_role("button", name="New schedule").click()

@@ -24,6 +24,9 @@ export function useWaiting(): number {
   return data?.items.length ?? 0;
 }
 
+/** Events that come together are answered by one look at the server, so many milliseconds later. */
+const GATHERED = 250;
+
 /**
  * Follows the feed of approvals as long as the page is open, and has read anew what it changed:
  * every query whose key begins with "approvals".
@@ -34,6 +37,11 @@ export function LiveApprovals({ children }: { children: ReactNode }) {
   const signIns = useSignIns();
   useEffect(() => {
     const stop = new AbortController();
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const look = () => {
+      timer = undefined;
+      void queries.invalidateQueries({ queryKey: ["approvals"] });
+    };
     const follow = async () => {
       const told = assent.follow({
         approvals: true,
@@ -41,19 +49,19 @@ export function LiveApprovals({ children }: { children: ReactNode }) {
         signal: stop.signal,
         onLink: (state) => setLink(state === "lost" || state === "retrying" ? "lost" : "open"),
       });
-      for await (const _event of told) void queries.invalidateQueries({ queryKey: ["approvals"] });
+      for await (const _event of told) timer ??= setTimeout(look, GATHERED);
     };
     follow().catch((error: unknown) => {
       // Who may not see approvals has none to follow. Whoever is signed out is told by the gate.
       if (!(error instanceof Problem) && !stop.signal.aborted) setLink("lost");
     });
-    return () => stop.abort();
+    return () => {
+      stop.abort();
+      clearTimeout(timer);
+    };
   }, [queries, signIns]);
   return <LinkState.Provider value={link}>{children}</LinkState.Provider>;
 }
-
-/** Events that come together are answered by one look at the server, so many milliseconds later. */
-const GATHERED = 250;
 
 /** The log of a thread, or the feed of an agent or of a user. */
 export type Log = "thread" | "agent" | "user";

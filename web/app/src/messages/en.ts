@@ -346,6 +346,7 @@ export const messages = {
     oneLimit: "Write at least one of the two.",
     turned: "The first is larger than the second.",
     oneValue: "Write at least one value.",
+    oneChoice: "Choose at least one.",
     noJson: (line: string) => `“${line}” is no JSON value, such as 3, true or "text".`,
     uses: "How many calls",
     usesWrong: "Write a number from 1 to 1,000,000.",

@@ -16,12 +16,13 @@ import {
   type UnsupportedFieldProps,
   type WidgetProps,
 } from "@rjsf/utils";
-import { useMemo } from "react";
+import { type ReactNode, useMemo } from "react";
 import { messages } from "../messages/en.ts";
 import { Button, IconButton } from "./Button.tsx";
 import { CheckField, SelectField, TextArea, TextField } from "./Field.tsx";
 import { CrossIcon, PlusIcon } from "./icons.tsx";
 import { asksFor } from "./json-schema.ts";
+import { Marked } from "./Marked.tsx";
 import validator from "./schema-validator.ts";
 import styles from "./SchemaForm.module.css";
 
@@ -76,8 +77,8 @@ function errorOf(rawErrors: string[] | undefined): string | null {
   return rawErrors === undefined || rawErrors.length === 0 ? null : rawErrors.join(" ");
 }
 
-function hintOf(schema: RJSFSchema): string | undefined {
-  return schema.description;
+function hintOf(schema: RJSFSchema): ReactNode {
+  return schema.description === undefined ? undefined : <Marked text={schema.description} />;
 }
 
 /** "amount *": what must be there. */
@@ -153,7 +154,7 @@ function CheckboxWidget(props: WidgetProps) {
   return (
     <div>
       <CheckField label={label} checked={value === true} onChange={({ target }) => onChange(target.checked)} />
-      {schema.description && <div className={styles.hint}>{schema.description}</div>}
+      {schema.description && <div className={styles.hint}>{hintOf(schema)}</div>}
     </div>
   );
 }
@@ -169,7 +170,11 @@ function ObjectFields({ title, properties, fieldPathId, description }: ObjectFie
   return (
     <fieldset className={styles.nest}>
       <legend className={styles.legend}>{title}</legend>
-      {description && <div className={styles.hint}>{description}</div>}
+      {typeof description === "string" && description !== "" && (
+        <div className={styles.hint}>
+          <Marked text={description} />
+        </div>
+      )}
       {fields}
     </fieldset>
   );
@@ -180,7 +185,7 @@ function List({ title, items, canAdd, onAddClick, schema, required, rawErrors }:
   return (
     <fieldset className={styles.nest}>
       <legend className={styles.legend}>{labelOf({ label: title, required })}</legend>
-      {schema.description && <div className={styles.hint}>{schema.description}</div>}
+      {schema.description && <div className={styles.hint}>{hintOf(schema)}</div>}
       {items}
       {error && (
         <div className={styles.error} role="alert">

@@ -138,7 +138,7 @@ function Question({ assent, approval }: { assent: Assent; approval: ApprovalStat
   if (approval.status !== "pending") {
     return (
       <p className="assent-outcome" data-outcome={approval.status} role="status">
-        {WORDS.decided(approval.status, approval.decided_by)}
+        <Marked text={WORDS.decided(approval.status, approval.decided_by)} />
         {typeof approval.message === "string" && approval.message ? (
           <>
             : <Marked text={approval.message} />
@@ -198,7 +198,9 @@ function Question({ assent, approval }: { assent: Assent; approval: ApprovalStat
         <Marked text={isQuestion ? promptOf(approval.args) : WORDS.asks(subjectOf(approval))} />
       </p>
       {approval.edited_by ? (
-        <p className="assent-edited">{WORDS.edited(approval.edited_by)}</p>
+        <p className="assent-edited">
+          <Marked text={WORDS.edited(approval.edited_by)} />
+        </p>
       ) : null}
       {quorum > 1 ? <Votes approval={approval} quorum={quorum} /> : null}
       <Effect preview={details ? details.preview : approval.preview} />
@@ -294,7 +296,7 @@ function Effect({ preview }: { preview: unknown }): ReactNode {
 function Warnings({ of }: { of: readonly string[] }): ReactNode {
   return of.map((warning) => (
     <p key={warning} className="assent-warning">
-      {warning}
+      <Marked text={warning} />
     </p>
   ));
 }
@@ -306,7 +308,7 @@ function Votes({ approval, quorum }: { approval: ApprovalState; quorum: number }
       <ul>
         {approval.votes.map((vote) => (
           <li key={vote.by} data-decision={vote.decision}>
-            {vote.by}: {vote.decision}
+            <Marked text={vote.by} />: {vote.decision}
           </li>
         ))}
       </ul>

@@ -43,7 +43,11 @@ export function Arguments({ args, schema }: ArgumentsProps) {
               <tr key={name}>
                 <th scope="row">
                   <Marked text={name} />
-                  {about && <span className={styles.about}>{about}</span>}
+                  {about && (
+                    <span className={styles.about}>
+                      <Marked text={about} />
+                    </span>
+                  )}
                 </th>
                 <td>
                   <Json value={value} />

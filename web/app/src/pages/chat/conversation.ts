@@ -1,9 +1,9 @@
 /** The conversation of a thread as it is now: read from its newest page, and followed. */
 
 import { EMPTY, fold, type Heard, NotFound, Unauthorized, type View } from "@assent/client";
-import { useQuery } from "@tanstack/react-query";
 import { useCallback, useEffect, useRef, useState } from "react";
 import { assent } from "../../assent.ts";
+import { useSignIns } from "../../layout/SessionGate.tsx";
 import type { Link } from "../../live.tsx";
 
 type AnEvent = Exclude<Heard, { type: "gap" }>;
@@ -58,13 +58,13 @@ export function useConversation(thread: string | undefined): Conversation {
   }, [thread, attempt]);
 
   // Whoever has signed in again goes on reading where that had ended.
-  const { dataUpdatedAt } = useQuery({ queryKey: ["me"], queryFn: () => assent.me(), staleTime: Infinity });
+  const signIns = useSignIns();
   const isSignedOut = shown.error instanceof Unauthorized;
-  const signedInAt = useRef(dataUpdatedAt);
+  const signedIn = useRef(signIns);
   useEffect(() => {
-    if (isSignedOut && signedInAt.current !== dataUpdatedAt) reader.current?.run();
-    signedInAt.current = dataUpdatedAt;
-  }, [isSignedOut, dataUpdatedAt]);
+    if (isSignedOut && signedIn.current !== signIns) reader.current?.run();
+    signedIn.current = signIns;
+  }, [isSignedOut, signIns]);
 
   const readOlder = useCallback(() => {
     const present = reader.current;

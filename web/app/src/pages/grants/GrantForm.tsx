@@ -1,4 +1,4 @@
-import type { Agent } from "@assent/client";
+import type { Agent, Json } from "@assent/client";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { type FormEvent, useId, useState } from "react";
 import { assent } from "../../assent.ts";
@@ -7,7 +7,7 @@ import { messages } from "../../messages/en.ts";
 import { useAnnounce } from "../../parts/Announcer.tsx";
 import { Button } from "../../parts/Button.tsx";
 import { Dialog } from "../../parts/Dialog.tsx";
-import { SelectField, TextArea, TextField } from "../../parts/Field.tsx";
+import { CheckField, SelectField, TextArea, TextField } from "../../parts/Field.tsx";
 import { Marked } from "../../parts/Marked.tsx";
 import { sentenceOf } from "../../parts/problems.ts";
 import { ErrorState, Loading, Notice } from "../../parts/states.tsx";
@@ -197,6 +197,45 @@ function Limits({ of: limits }: { of: (readonly [string, string])[] }) {
   );
 }
 
+interface ChoicesProps {
+  label: string;
+  of: readonly Json[];
+  /** By their JSON. */
+  picked: readonly string[];
+  error: string | null;
+  onPick: (picked: readonly string[]) => void;
+}
+
+/** Of the values that an argument may have, those that are let through. */
+function Choices({ label, of: choices, picked, error, onPick }: ChoicesProps) {
+  const said = useId();
+  return (
+    <fieldset className={styles.choices} aria-describedby={error === null ? undefined : said}>
+      <legend className={styles.legend}>{label}</legend>
+      {choices.map((choice) => {
+        const value = JSON.stringify(choice);
+        const isPicked = picked.includes(value);
+        const others = picked.filter((each) => each !== value);
+        return (
+          <CheckField
+            key={value}
+            label={<Marked text={typeof choice === "string" ? choice : value} />}
+            checked={isPicked}
+            onChange={() => onPick(isPicked ? others : [...picked, value])}
+          />
+        );
+      })}
+      {error !== null && (
+        <div id={said}>
+          <Notice tone="bad" urgent>
+            {error}
+          </Notice>
+        </div>
+      )}
+    </fieldset>
+  );
+}
+
 interface BoundFieldsProps {
   argument: Argument;
   draft: Draft;
@@ -223,7 +262,10 @@ function BoundFields({ argument, draft, error, onChange }: BoundFieldsProps) {
           <TextField label={words.max(name)} inputMode="decimal" value={draft.max} onChange={(event) => onChange({ ...draft, max: event.target.value })} />
         </div>
       )}
-      {draft.kind === "among" && (
+      {draft.kind === "among" && argument.choices !== null && (
+        <Choices label={words.values(name)} of={argument.choices} picked={draft.picked} error={error} onPick={(picked) => onChange({ ...draft, picked })} />
+      )}
+      {draft.kind === "among" && argument.choices === null && (
         <TextArea
           label={words.values(name)}
           hint={words.valuesHint}

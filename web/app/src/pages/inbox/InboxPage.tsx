@@ -73,6 +73,9 @@ export default function InboxPage() {
   const search = useRef<HTMLInputElement>(null);
   const list = useRef<ListHandle>(null);
   const pane = useRef<HTMLDivElement>(null);
+  const title = useRef<HTMLHeadingElement>(null);
+  /** What was decided here, and may be listed until the list is read anew. */
+  const over = useRef(new Set<string>());
   useTitle(words.title);
 
   const id = isWide ? wanted.id : "";
@@ -156,7 +159,8 @@ export default function InboxPage() {
   useEffect(() => quiet(), [order, quiet]);
 
   // Something is selected as long as there is something.
-  const first = rows[0]?.approval_id;
+  const isLeft = (row: ApprovalForYou) => wanted.view === "decided" || !over.current.has(row.approval_id);
+  const first = rows.find(isLeft)?.approval_id;
   useEffect(() => {
     if (isWide && wanted.id === "" && first !== undefined) want({ id: first });
   }, [isWide, wanted.id, first, want]);
@@ -168,16 +172,16 @@ export default function InboxPage() {
   const onDecided = useCallback(
     (approval: Approval) => {
       if (approval.status === "pending") return;
-      const others = rows.filter((row) => row.approval_id !== approval.approval_id);
+      over.current.add(approval.approval_id);
+      const others = rows.filter((row) => !over.current.has(row.approval_id));
       const next = others[Math.min(place.current, others.length - 1)];
       setLast(approval);
       quiet();
       const said = decidedSentence(approval, me.name);
       announce(`${said}. ${next === undefined ? words.nothingNext : words.next(titleOf(next))}`);
-      if (next !== undefined) {
-        want({ id: next.approval_id });
-        list.current?.focus(next.approval_id);
-      }
+      want({ id: next?.approval_id ?? "" });
+      if (next === undefined) title.current?.focus();
+      else list.current?.focus(next.approval_id);
     },
     [rows, quiet, me.name, announce, want],
   );
@@ -189,7 +193,9 @@ export default function InboxPage() {
       <section className={styles.side} aria-label={words.list}>
         <div className={styles.sideHead}>
           <div className={styles.titleRow}>
-            <h1 className={styles.title}>{words.title}</h1>
+            <h1 ref={title} tabIndex={-1} className={styles.title}>
+              {words.title}
+            </h1>
             {isWide && (
               <IconButton small label={words.shortcuts} onClick={() => setIsHelpOpen(true)}>
                 <KeyboardIcon />

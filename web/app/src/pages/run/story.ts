@@ -1,8 +1,9 @@
 /** What the log tells of a run, and of the runs that it goes on from and that go on from it. */
 
-import { type Event, EMPTY, type EventType, fold, Gone, type RunState, type View } from "@assent/client";
-import { useCallback, useEffect, useState } from "react";
+import { type Event, EMPTY, type EventType, fold, Gone, type RunState, Unauthorized, type View } from "@assent/client";
+import { useCallback, useEffect, useRef, useState } from "react";
 import { assent } from "../../assent.ts";
+import { useSignIns } from "../../layout/SessionGate.tsx";
 import { chainOf } from "./waterfall.ts";
 
 /** All that spans, waits and crashes are made of: what models write, piece by piece, is left out. */
@@ -101,10 +102,14 @@ const NOTHING = { view: EMPTY, runs: [], isRead: false, isCut: false, error: nul
 export function useStory(threadId: string | undefined, runId: string): Story {
   const [story, setStory] = useState<Omit<Story, "again">>(NOTHING);
   const [round, setRound] = useState(0);
+  const shown = useRef("");
   useEffect(() => {
     if (threadId === undefined) return undefined;
     const stop = new AbortController();
-    setStory(NOTHING);
+    // What was shown of this run stays until it is read again.
+    const key = `${threadId} ${runId}`;
+    setStory((before) => (shown.current === key ? { ...before, error: null } : NOTHING));
+    shown.current = key;
     const change = (part: Partial<Story>) => {
       if (!stop.signal.aborted) setStory((before) => ({ ...before, ...part }));
     };
@@ -112,5 +117,13 @@ export function useStory(threadId: string | undefined, runId: string): Story {
     return () => stop.abort();
   }, [threadId, runId, round]);
   const again = useCallback(() => setRound((before) => before + 1), []);
+  // Whoever has signed in again goes on reading where that had ended.
+  const isSignedOut = story.error instanceof Unauthorized;
+  const signIns = useSignIns();
+  const signedIn = useRef(signIns);
+  useEffect(() => {
+    if (isSignedOut && signedIn.current !== signIns) again();
+    signedIn.current = signIns;
+  }, [isSignedOut, signIns, again]);
   return { ...story, again };
 }
