@@ -88,6 +88,9 @@ def test_an_sdist_makes_the_same_wheel_without_node(
     (again,) = tmp_path.glob("*.whl")
     assert files(again) == files(wheel)
     assert any(name.startswith("assent/ui/assets/") for name in files(wheel))
+    licenses = files(wheel)["assent/ui/licenses.txt"].decode()
+    assert "## react - " in licenses
+    assert "Permission is hereby granted" in licenses
     # The sources are there too, for those who change them.
     assert (distributions / "sdist/web/app/src/main.tsx").is_file()
     assert (distributions / "sdist/web/package-lock.json").is_file()

@@ -23,6 +23,8 @@ export default defineConfig(({ command }) => ({
   build: {
     outDir: here("../../assent/ui"),
     emptyOutDir: true,
+    // The licences of what is built in go with it.
+    license: { fileName: "licenses.txt" },
     target: "es2022",
     // The policy of the page admits scripts and styles of files only.
     assetsInlineLimit: 0,
