@@ -75,6 +75,7 @@ from assent.core.errors import (
     InvalidRequest,
     Superseded,
 )
+from assent.core.json import numbers_as_in
 from assent.core.names import folded, reads_as_one
 from assent.core.policy import OnTimeout, Person, Policy, plain_policy
 
@@ -428,8 +429,11 @@ def _edit(approval: Approval, action: Decide, decision: Edit, now: datetime) -> 
     if action.requires is None:
         raise ValueError("An edit came without the policy that its arguments require.")
     by = action.by
-    digest = call_digest(approval.tool, decision.args)
     before = approval.edit
+    # Whoever changed something else has not changed a number.
+    asked = before.args if before else approval.args
+    decision = Edit(args=numbers_as_in(asked, decision.args))
+    digest = call_digest(approval.tool, decision.args)
     earlier = before.editors if before else ()
     earlier = tuple(dict.fromkeys((*earlier, *by.others)))
     edit = Edited(args=decision.args, digest=digest, by=by.name, at=now, earlier=earlier)

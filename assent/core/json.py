@@ -128,6 +128,25 @@ def holds(found: Json, wanted: Json) -> bool:
     return bool(found == wanted) and isinstance(found, bool) is isinstance(wanted, bool)
 
 
+def numbers_as_in(before: Json, value: Json) -> Json:
+    """The value, in which each number that `before` has at the same place is of the same type.
+
+    1 and 1.0 are one number in JSON, and what reads and writes it, such as a browser, makes 1 of
+    1.0. To Python they are two.
+    """
+    if isinstance(value, dict) and isinstance(before, dict):
+        return {
+            name: numbers_as_in(before[name], each) if name in before else each
+            for name, each in value.items()
+        }
+    if isinstance(value, list) and isinstance(before, list):
+        known = before[: len(value)]
+        same = [numbers_as_in(*each) for each in zip(known, value, strict=False)]
+        return same + value[len(known) :]
+    is_whole = type(value) is int and type(before) is float
+    return before if is_whole and value == before else value
+
+
 def plain_json(value: Json) -> Json:
     """The value as JSON can hold it. Python's parser takes more: NaN and the infinities become
     their names, and half a surrogate pair becomes "?"."""

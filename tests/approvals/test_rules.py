@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import msgspec
@@ -251,6 +252,33 @@ def test_with_a_quorum_of_one_an_edit_decides() -> None:
         Edit(args={"amount": 5}),
     )
     assert [event_type(event) for event in done.events] == ["approval_decided"]
+
+
+def test_an_edit_leaves_the_type_of_a_number_that_it_does_not_change() -> None:
+    """A browser reads 1.0 and writes 1, whatever its reader has changed."""
+    args = {"amount": 1.0, "lines": [{"price": 2.0}, {"price": 3}], "rate": 4.0, "to": "Ada"}
+    sent = {"amount": 1, "lines": [{"price": 2}, {"price": 3}], "rate": 5, "to": "Bo", "new": 6}
+    asked = question(CLERKS, args=args)
+    decision = Edit(args=sent)
+    edited = Decide(by=BOB, decision=decision, requires=Requirement(policy=CLERKS))
+    done = advance(asked, edited, START).approval
+
+    assert isinstance(done.decision, Edit)
+    assert json.dumps(done.decision.args) == json.dumps(
+        {
+            "amount": 1.0,
+            "lines": [{"price": 2.0}, {"price": 3}],
+            "rate": 5,
+            "to": "Bo",
+            "new": 6,
+        }
+    )
+    # True is no 1.
+    decision = Edit(args={"amount": True})
+    truth = Decide(by=BOB, decision=decision, requires=Requirement(policy=CLERKS))
+    done = advance(asked, truth, START).approval
+    assert isinstance(done.decision, Edit)
+    assert type(done.decision.args["amount"]) is bool
 
 
 def test_under_a_quorum_an_edit_starts_the_vote_again() -> None:

@@ -120,6 +120,23 @@ async def test_an_edit_shows_its_difference_and_its_effect_and_keeps_types(
     assert (await api.approval(approval_id))["edit"]["args"] == {**WIRE, "amount": 1300}
 
 
+async def test_an_edit_leaves_numbers_as_they_were_that_it_does_not_change(
+    page: Page, api: Api, server: Server
+) -> None:
+    """A browser makes 1 of 1.0, which is the same number in JSON and another value in Python."""
+    approval_id = await asked(api, "store", {"value": {"share": 1.0, "count": 2}})
+    card = await shown(page, approval_id)
+    await button(card, "Edit…").click()
+    await card.get_by_role("button", name="JSON", exact=True).click()
+    written = card.get_by_label("Arguments as JSON")
+    await expect(written).to_have_value(re.compile('"count": 2'))
+    await written.fill('{"value": {"share": 1, "count": 3}}')
+    await button(card, "Run it with these").click()
+    await expect(card).to_contain_text("You approved it with changes")
+    size = len(json.dumps({"share": 1.0, "count": 3}))
+    await server.until_traced(f'store {{"size": {size}}}')
+
+
 async def test_what_a_tool_does_not_take_is_said_at_its_field(page: Page, api: Api) -> None:
     approval_id = await asked(api, "wire", WIRE)
     card = await shown(page, approval_id)
