@@ -251,19 +251,39 @@ async def test_hostile_text_is_only_text(page: Page) -> None:
         await expect(text).to_contain_text("U+200B")
 
 
+DOT = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c4944415408d763f8"
+    "cfc000000301010018dd8db00000000049454e44ae426082"
+)
+"""A picture of one pixel."""
+
+
 async def test_a_file_goes_with_a_message(page: Page) -> None:
     await page.goto("/ui/chat")
-    png = bytes.fromhex(
-        "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c4944415408d763f8"
-        "cfc000000301010018dd8db00000000049454e44ae426082"
-    )
-    file = {"name": "dot.png", "mimeType": "image/png", "buffer": png}
+    file = {"name": "dot.png", "mimeType": "image/png", "buffer": DOT}
     await page.locator("input[type=file]").set_input_files(file)
     await expect(page.get_by_role("list", name="Files")).to_contain_text("dot.png")
     await say(page, "look 2")
     await expect(log(page).get_by_role("list", name="Files")).to_contain_text("dot.png")
     image = log(page).locator("img")
     await expect(image).to_have_js_property("naturalWidth", 1)
+
+
+async def test_a_file_of_another_client_is_shown_with_its_message(page: Page, api: Api) -> None:
+    response = await api.http.post("/files", params={"name": "dot.png"}, content=DOT)
+    file_id = response.json()["file_id"]
+    content = [
+        {"type": "text", "text": "look 2"},
+        {"type": "image", "file_id": file_id, "mime_type": "image/png"},
+    ]
+    message = {"role": "user", "content": content}
+    await api.stream(input={"messages": [message]}, agent="agent", thread_id="pictured")
+    await page.goto("/ui/chat/pictured")
+    said = log(page).get_by_role("article", name="A person said")
+    await expect(said).to_contain_text("look 2")
+    await expect(said.get_by_role("list", name="Files").locator("img")).to_have_js_property(
+        "naturalWidth", 1
+    )
 
 
 async def test_a_long_conversation_opens_at_its_end_and_reads_older_pages(

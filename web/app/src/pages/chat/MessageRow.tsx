@@ -105,7 +105,7 @@ function File({ file }: { file: SentFile }) {
     <a className={styles.file} href={contentOf(file.file_id)} download>
       {isImage && <img className={styles.image} src={contentOf(file.file_id)} alt="" loading="lazy" />}
       <span className={styles.fileName}>
-        <Marked text={file.name} /> <span className={styles.size}>{bytes(file.size)}</span>
+        <Marked text={file.name} /> {file.size > 0 && <span className={styles.size}>{bytes(file.size)}</span>}
       </span>
     </a>
   );

@@ -1,6 +1,6 @@
 /** The rows of a conversation from the view of its thread: what is shown, in order. Pure. */
 
-import type { AgentMessage, Message, RunState, Span, Usage, View } from "@assent/client";
+import { type AgentMessage, isObject, type Message, type RunState, type Span, type Usage, type View } from "@assent/client";
 
 /** What a turn took: the runs from a person's words to the end, over all pauses. */
 export interface Turn {
@@ -25,6 +25,7 @@ export interface SentFile {
   file_id: string;
   name: string;
   mime_type: string;
+  /** 0 if it is not known. */
   size: number;
 }
 
@@ -59,7 +60,7 @@ export function rowsOf(view: View, waiting: readonly string[], isWhole: boolean)
       message,
       agent: run?.agent ?? "",
       opens: before === undefined || !isOfAgent(before),
-      files: message.role === "person" ? filesOf(run) : NO_FILES,
+      files: message.role === "person" ? filesOf(run, message.input) : NO_FILES,
     });
     const next = view.messages[place + 1];
     if (next?.run_id === message.run_id) return;
@@ -158,10 +159,29 @@ function turnOf(view: View, last: RunState, tokens: Map<string, number>): Turn |
 
 // ── files ──
 
-function filesOf(run: RunState | undefined): SentFile[] {
+function filesOf(run: RunState | undefined, input: unknown): SentFile[] {
   const named = run?.metadata[FILES];
-  if (!Array.isArray(named)) return NO_FILES;
-  return named.filter(isSentFile);
+  if (Array.isArray(named)) return named.filter(isSentFile);
+  const found = filesIn(input);
+  return found.length === 0 ? NO_FILES : found;
+}
+
+/** The files in the last message of a graph's own input, as other clients send them: blocks that
+ * name an upload. */
+function filesIn(input: unknown): SentFile[] {
+  const messages: unknown = isObject(input) ? input["messages"] : null;
+  const last: unknown = Array.isArray(messages) ? messages.at(-1) : null;
+  const content = isObject(last) ? last["content"] : null;
+  if (!Array.isArray(content)) return [];
+  return content.filter(isObject).flatMap((block) => {
+    const { type, file_id, filename, mime_type } = block;
+    if (typeof file_id !== "string") return [];
+    const kind = typeof type === "string" ? type : "file";
+    const name = typeof filename === "string" ? filename : kind;
+    // Without one, the kind of the block tells whether it can be drawn.
+    const mime = typeof mime_type === "string" ? mime_type : `${kind}/*`;
+    return [{ file_id, name, mime_type: mime, size: 0 }];
+  });
 }
 
 /** Metadata is whatever the sender wrote, so each entry is looked at. */
