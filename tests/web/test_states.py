@@ -120,17 +120,21 @@ async def test_what_is_refused_is_no_failure_and_is_not_asked_for_again(
 
 
 async def test_a_server_that_is_away_is_said_to_be_and_what_was_read_stays(
-    page: Page, server: Server, api: Api
+    server: Server, browse: Browse, api: Api
 ) -> None:
+    page = await browse(server, size=PHONE)
     await filled(api)
     watched(page).forgive("ERR_CONNECTION", "ERR_INCOMPLETE", "ERR_EMPTY", "Failed to fetch")
     await page.goto("/ui/runs")
     row = page.get_by_role("main").get_by_text("pay 5")
     await expect(row.first).to_be_visible()
     server.kill()
-    await expect(page.get_by_text("The server cannot be reached.").first).to_be_visible()
+    said = page.get_by_role("status").filter(has_text="The server cannot be reached.")
+    await expect(said).to_be_visible()
+    sign = await said.locator("svg").bounding_box()
+    assert sign is not None and sign["width"] == sign["height"]
     await expect(row.first).to_be_visible()
     await check_access(page)
     server.start()
-    await expect(page.get_by_text("The server cannot be reached.")).to_have_count(0)
+    await expect(said).to_have_count(0)
     await expect(row.first).to_be_visible()
