@@ -134,3 +134,18 @@ async def test_another_person_in_one_tab_is_another_in_all_and_finds_nothing_of_
         return "secret of ann" not in await page.evaluate("JSON.stringify(sessionStorage)")
 
     await until(kept)
+
+
+async def test_an_edit_that_is_no_json_is_not_sent_as_it_was_before(page: Page, api: Api) -> None:
+    approval_id = await asked(api, "release", {"version": "2.4"})
+    card = await shown(page, approval_id)
+    await button(card, "Edit…").click()
+    await card.get_by_text("JSON", exact=True).click()
+    field = card.get_by_label("Arguments", exact=False).last
+    await field.fill('{"version": "3.0"}')
+    await field.fill('{"version": "4.0"')
+    await expect(button(card, "Run it with these")).to_be_disabled()
+    await button(card, "Go back").click()
+    await button(card, "Edit…").click()
+    await expect(field).to_have_value('{"version": "4.0"')
+    await expect(button(card, "Run it with these")).to_be_disabled()

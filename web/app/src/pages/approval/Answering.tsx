@@ -9,7 +9,7 @@ import { sentenceOf } from "../../parts/problems.ts";
 import { Segmented } from "../../parts/Segmented.tsx";
 import { Loading, Notice } from "../../parts/states.tsx";
 import styles from "./ApprovalCard.module.css";
-import { useDraft } from "./desk.ts";
+import { type Draft, useDraft } from "./desk.ts";
 import { fieldErrors } from "./field-errors.ts";
 import { choicesOf, objectOf } from "./question.ts";
 
@@ -20,7 +20,7 @@ const words = messages.approval.answering;
 /** More choices than these would hide what is asked: they scroll with it. */
 const MANY = 5;
 
-type Way = "text" | "json" | "form";
+type Way = NonNullable<Draft["answerWay"]>;
 
 /** The ways in which a question can be answered, the usual one first. */
 function waysFor(schema: unknown): Way[] {
@@ -44,7 +44,7 @@ export interface AnsweringProps {
 export function Answering({ approval, withKeys, beside, onAnswer }: AnsweringProps) {
   const [draft, change] = useDraft(approval.approval_id);
   const ways = waysFor(approval.schema);
-  const [way, setWay] = useState<Way>(ways[0] ?? "text");
+  const way = ways.find((each) => each === draft.answerWay) ?? ways[0] ?? "text";
   const [error, setError] = useState<string | null>(null);
   const choices = choicesOf(approval);
   const said = draft.refusal === null ? null : sentenceOf(draft.refusal);
@@ -107,7 +107,7 @@ export function Answering({ approval, withKeys, beside, onAnswer }: AnsweringPro
             if (next === "json" && way === "form" && draft.answerForm !== undefined) {
               change({ answer: JSON.stringify(draft.answerForm, null, 2) });
             }
-            setWay(next);
+            change({ answerWay: next });
           }}
         />
       )}

@@ -66,6 +66,16 @@ function useEffectOf(approval: ApprovalForYou, args: Args, wanted: boolean) {
   return { meaning, isStale };
 }
 
+/** The arguments that a text says, or why it says none. */
+function readArgs(text: string): { read: Args; wrong: null } | { read: null; wrong: string } {
+  try {
+    const read = objectOf(JSON.parse(text));
+    return read === null ? { read, wrong: words.editing.notObject } : { read, wrong: null };
+  } catch (failure) {
+    return { read: null, wrong: messages.form.invalid(sentenceOf(failure)) };
+  }
+}
+
 export interface EditingProps {
   approval: ApprovalForYou;
   onBack: () => void;
@@ -79,7 +89,8 @@ export default function Editing({ approval, onBack, onEdit }: EditingProps) {
   const before = firstArgs(approval);
   const args = draft.args ?? before;
   const text = draft.argsText ?? JSON.stringify(args, null, 2);
-  const [wrong, setWrong] = useState<string | null>(null);
+  // Of the text itself, which is kept while something else is looked at: nothing but it is sent.
+  const wrong = draft.argsText === undefined ? null : readArgs(draft.argsText).wrong;
   const isChanged = JSON.stringify(args) !== JSON.stringify(before);
   const { meaning, isStale } = useEffectOf(approval, args, isChanged);
   const top = useRef<HTMLDivElement>(null);
@@ -95,15 +106,8 @@ export default function Editing({ approval, onBack, onEdit }: EditingProps) {
   const now = isChanged && meaning.data ? meaning.data : null;
 
   const write = (argsText: string) => {
-    change({ argsText, refusal: null });
-    try {
-      const read = objectOf(JSON.parse(argsText));
-      if (read === null) return setWrong(words.editing.notObject);
-      change({ args: read });
-      return setWrong(null);
-    } catch (failure) {
-      return setWrong(messages.form.invalid(sentenceOf(failure)));
-    }
+    const { read } = readArgs(argsText);
+    change({ argsText, refusal: null, ...(read !== null && { args: read }) });
   };
   const isBudget = approval.kind === "budget";
   const title = isBudget ? words.editing.budgetTitle : words.editing.title;

@@ -25,6 +25,8 @@ export interface Draft {
   /** The answer to a question: as text, or as JSON, or the value of its form. */
   answer: string;
   answerForm: unknown;
+  /** How it is given; the usual way if nobody has chosen. */
+  answerWay: "text" | "json" | "form" | null;
   /** The arguments to run with; undefined until something is written. */
   args: Record<string, unknown> | undefined;
   /** The same as they are written, if they are written as JSON. */
@@ -48,6 +50,7 @@ const EMPTY: Draft = {
   result: "",
   answer: "",
   answerForm: undefined,
+  answerWay: null,
   args: undefined,
   argsText: undefined,
   busy: false,
