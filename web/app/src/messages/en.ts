@@ -28,6 +28,7 @@ export const messages = {
     back: "Go back",
     copy: "Copy",
     copied: "Copied",
+    notCopied: "Not copied: this browser does not allow it",
     cancel: "Cancel",
     save: "Save",
     more: "More",
@@ -754,6 +755,7 @@ export const messages = {
       grant: "Always allow this…",
       link: "Copy the link to this",
       linkCopied: "The link is copied.",
+      linkNotCopied: (link: string) => `This browser does not let the page copy the link. Copy it from here: ${link}`,
       takeBack: "Take my vote back",
     },
     comment: {

@@ -10,6 +10,7 @@ import { Diff } from "../../parts/Diff.tsx";
 import { CheckIcon, CrossIcon, ChevronIcon } from "../../parts/icons.tsx";
 import { Json, Text } from "../../parts/Json.tsx";
 import { Marked } from "../../parts/Marked.tsx";
+import { sentenceOf } from "../../parts/problems.ts";
 import { Notice } from "../../parts/states.tsx";
 import { ApprovalStatus, Risk } from "../../parts/statuses.tsx";
 import { Countdown, Time, useIsOver } from "../../parts/Time.tsx";
@@ -173,6 +174,11 @@ function Card({ approval: told, compact, onDecided, handle, level = 2 }: Approva
                 <Deciding approval={approval} onDecided={onDecided} handle={handle} />
               ) : (
                 <div className={styles.pinned}>
+                  {draft.refusal !== null && (
+                    <Notice tone="bad" urgent>
+                      <Marked text={sentenceOf(draft.refusal)} lines />
+                    </Notice>
+                  )}
                   <More approval={approval} onRespond={() => undefined} />
                 </div>
               )}

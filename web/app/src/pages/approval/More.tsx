@@ -9,6 +9,7 @@ import { messages } from "../../messages/en.ts";
 import { useAnnounce } from "../../parts/Announcer.tsx";
 import { Button, IconButton } from "../../parts/Button.tsx";
 import { Dialog } from "../../parts/Dialog.tsx";
+import { copy } from "../../parts/copying.ts";
 import { Menu, type MenuItem } from "../../parts/Menu.tsx";
 import { TextArea, TextField } from "../../parts/Field.tsx";
 import { MoreIcon } from "../../parts/icons.tsx";
@@ -83,13 +84,13 @@ export function More({ approval, onRespond }: MoreProps) {
   if (approval.kind === "tool" && may.includes("approve")) {
     items.push({ label: menu.grant, onSelect: () => setShown("grant") });
   }
-  items.push({
-    label: menu.link,
-    onSelect: () => {
-      void navigator.clipboard.writeText(`${apiUrl}/ui/approvals/${encodeURIComponent(id)}`);
-      announce(menu.linkCopied);
-    },
-  });
+  const copyLink = async () => {
+    const link = `${apiUrl}/ui/approvals/${encodeURIComponent(id)}`;
+    const told = (await copy(link)) ? menu.linkCopied : menu.linkNotCopied(link);
+    change({ told });
+    announce(told);
+  };
+  items.push({ label: menu.link, onSelect: () => void copyLink() });
   const close = () => setShown(null);
   return (
     <>

@@ -78,7 +78,8 @@ function Open({ thread }: { thread: string | undefined }) {
     void queries.invalidateQueries({ queryKey: ["threads"] });
     void queries.invalidateQueries({ queryKey: ["runs", "queued"] });
     void queries.invalidateQueries({ queryKey: ["approvals"] });
-    if (thread === undefined) go(`/chat/${encodeURIComponent(run.thread_id)}`);
+    // Whoever has opened another page meanwhile has no box here any more, and stays there.
+    if (thread === undefined && box.current !== null) go(`/chat/${encodeURIComponent(run.thread_id)}`);
   };
 
   if (state === "missing" || state === "deleted") {

@@ -21,7 +21,7 @@ import { Kbd } from "../../parts/Kbd.tsx";
 import { Marked } from "../../parts/Marked.tsx";
 import { sentenceOf } from "../../parts/problems.ts";
 import { bytes } from "../../parts/times.ts";
-import { type Draft, useDraft } from "./drafts.ts";
+import { type Draft, EMPTY_DRAFT, keepDraft, useDraft } from "./drafts.ts";
 import { obstacleIn, type Obstacle, type Sent, useSending, type Way } from "./sending.ts";
 import styles from "./Composer.module.css";
 
@@ -53,7 +53,13 @@ export function Composer(props: ComposerProps) {
   const uploads = useUploads(change);
   const sending = useSending(thread, agent ?? agents[0]?.agent, (sent) => {
     setAsksWay(null);
-    change(() => ({ text: "", files: [] }));
+    change((before) => {
+      const rest = without(before, sent.draft);
+      if (thread !== undefined) return rest;
+      // What was written since goes along into the conversation that has begun.
+      keepDraft(sent.run.thread_id, rest);
+      return EMPTY_DRAFT;
+    });
     onSent(sent);
     box.current?.focus();
   });
@@ -173,6 +179,13 @@ export function Composer(props: ComposerProps) {
       )}
     </form>
   );
+}
+
+/** What was written since something was sent. */
+function without({ text, files }: Draft, sent: Draft): Draft {
+  const isSent = ({ file_id: id }: Draft["files"][number]) => sent.files.some((each) => each.file_id === id);
+  const rest = text.startsWith(sent.text) ? text.slice(sent.text.length).trimStart() : text;
+  return { text: rest, files: files.filter((each) => !isSent(each)) };
 }
 
 function messageOf(error: unknown): string {

@@ -1,6 +1,6 @@
 /** What was written and not sent yet, by conversation: kept in this tab over reloads and crashes. */
 
-import { useCallback, useState } from "react";
+import { useCallback, useRef, useState } from "react";
 import { isSentFile, type SentFile } from "./rows.ts";
 
 export interface Draft {
@@ -8,28 +8,29 @@ export interface Draft {
   files: SentFile[];
 }
 
-const EMPTY: Draft = { text: "", files: [] };
+export const EMPTY_DRAFT: Draft = { text: "", files: [] };
 
 /** The name under which a message of no thread yet is kept. */
 const NEW = "new";
 
 const keyOf = (thread: string | undefined) => `assent.draft.${thread ?? `.${NEW}`}`;
 
-export function readDraft(thread: string | undefined): Draft {
+function readDraft(thread: string | undefined): Draft {
   try {
     const kept: unknown = JSON.parse(sessionStorage.getItem(keyOf(thread)) ?? "null");
-    if (typeof kept !== "object" || kept === null) return EMPTY;
+    if (typeof kept !== "object" || kept === null) return EMPTY_DRAFT;
     const { text, files }: { text?: unknown; files?: unknown } = kept;
     return {
       text: typeof text === "string" ? text : "",
       files: Array.isArray(files) ? files.filter(isSentFile) : [],
     };
   } catch {
-    return EMPTY;
+    return EMPTY_DRAFT;
   }
 }
 
-function keep(thread: string | undefined, draft: Draft): void {
+/** Keeps it as the draft of the conversation. */
+export function keepDraft(thread: string | undefined, draft: Draft): void {
   const isEmpty = draft.text === "" && draft.files.length === 0;
   try {
     if (isEmpty) sessionStorage.removeItem(keyOf(thread));
@@ -42,13 +43,14 @@ function keep(thread: string | undefined, draft: Draft): void {
 /** The draft of the conversation, and how to change it. Give the component a key per thread. */
 export function useDraft(thread: string | undefined): [Draft, (change: (draft: Draft) => Draft) => void] {
   const [draft, setDraft] = useState(() => readDraft(thread));
+  const latest = useRef(draft);
+  // Also once the conversation is closed: what was sent by then is no draft of it any more.
   const change = useCallback(
-    (changed: (draft: Draft) => Draft) =>
-      setDraft((before) => {
-        const after = changed(before);
-        keep(thread, after);
-        return after;
-      }),
+    (changed: (draft: Draft) => Draft) => {
+      latest.current = changed(latest.current);
+      keepDraft(thread, latest.current);
+      setDraft(latest.current);
+    },
     [thread],
   );
   return [draft, change];

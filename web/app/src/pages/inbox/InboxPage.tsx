@@ -3,7 +3,7 @@
 import type { Approval, ApprovalForYou } from "@assent/client";
 import { useQuery } from "@tanstack/react-query";
 import { useVirtualizer } from "@tanstack/react-virtual";
-import { type ReactNode, type RefObject, useCallback, useEffect, useRef, useState } from "react";
+import { type ReactNode, type RefObject, useCallback, useEffect, useLayoutEffect, useRef, useState } from "react";
 import { Link, useLocation } from "wouter";
 import { assent } from "../../assent.ts";
 import { useTitle } from "../../layout/Page.tsx";
@@ -169,13 +169,23 @@ export default function InboxPage() {
     pane.current?.scrollTo({ top: 0 });
   }, [id]);
 
+  const shown = useRef<{ id: string; rows: ApprovalForYou[] } | null>(null);
+  // The page has no layout while the next one is on its way, and moves nobody any more.
+  useLayoutEffect(() => {
+    shown.current = { id, rows };
+    return () => {
+      shown.current = null;
+    };
+  }, [id, rows]);
   const onDecided = useCallback(
     (approval: Approval) => {
       if (approval.status === "pending") return;
       over.current.add(approval.approval_id);
-      const others = rows.filter((row) => !over.current.has(row.approval_id));
-      const next = others[Math.min(place.current, others.length - 1)];
       setLast(approval);
+      // Whoever has gone on meanwhile stays where they are.
+      if (shown.current?.id !== approval.approval_id) return;
+      const others = shown.current.rows.filter((row) => !over.current.has(row.approval_id));
+      const next = others[Math.min(place.current, others.length - 1)];
       quiet();
       const said = decidedSentence(approval, me.name);
       announce(`${said}. ${next === undefined ? words.nothingNext : words.next(titleOf(next))}`);
@@ -183,7 +193,7 @@ export default function InboxPage() {
       if (next === undefined) title.current?.focus();
       else list.current?.focus(next.approval_id);
     },
-    [rows, quiet, me.name, announce, want],
+    [quiet, me.name, announce, want],
   );
 
   const forBulk = wanted.view === "decided" ? [] : rows.filter(isForBulk);
