@@ -275,6 +275,7 @@ def _raise_start_error(error: BaseException | None) -> NoReturn:
     is_ours = isinstance(error, ConfigurationError) and not isinstance(error, AgentLoadError)
     if is_ours and "another Assent process" in str(error):
         raise ConfigurationError(
-            f"{error} To talk to that one: {program()} chat --url http://{LOOPBACK}:8000"
+            f"{error} Or, if that one is a server, talk to it: add --url and the address that it "
+            f"printed, such as --url http://{LOOPBACK}:8000."
         ) from error
     raise error
