@@ -85,12 +85,17 @@ async def test_a_rejection_has_a_reason_which_everybody_reads(
     approval_id = await asked(api, "note", {"text": "Call Eve"})
     other = await shown(await browse(server, name="bob"), approval_id)
     card = await shown(page, approval_id)
+    await expect(card).to_contain_text("for you,")
+    await expect(other).to_contain_text("for ann,")
+    await expect(card).to_contain_text("What will be done, exactly")
 
     await button(card, "Reject…").click()
     await card.get_by_label("Why not?").fill("She is away.")
     await button(card, "Reject").click()
 
     await expect(card).to_contain_text("You rejected it")
+    await expect(card).to_contain_text("What was asked, exactly")
+    await expect(card).not_to_contain_text("What will be done")
     # The feed tells the other window.
     await expect(other).to_contain_text("ann rejected it")
     await expect(other).to_contain_text("The reason: She is away.")

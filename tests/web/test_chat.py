@@ -74,6 +74,22 @@ async def waiting(api: Api, thread: str) -> list[Json]:
     return found
 
 
+async def test_what_came_since_the_last_tick_does_not_seem_to_lie_ahead(
+    page: Page, api: Api
+) -> None:
+    await page.clock.install()
+    thread = await begin(page, "7 words")
+    listed = page.locator(f"a[href$='/chat/{thread}']").locator("time")
+    await expect(listed).to_have_text("now")
+    await until_ended(api, thread)
+    was = await listed.get_attribute("datetime") or ""
+    # This browser's clock is set forward: a tick has the wrong time until the server says the right.
+    await page.clock.fast_forward(3_600_000)
+    await say(page, "8 words")
+    await expect(listed).not_to_have_attribute("datetime", was)
+    await expect(listed).to_have_text("now")
+
+
 async def test_a_message_is_answered_and_shown_again_after_a_reload(page: Page) -> None:
     await begin(page, "tell 30; look 3")
     for _ in ("as it comes", "read again"):

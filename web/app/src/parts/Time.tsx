@@ -18,10 +18,11 @@ export function useNow(interval: number): number {
 
 /** A time: how long ago, or the clock's with seconds or milliseconds; the full one is behind it. */
 export function Time({ at, exact, precise }: { at: string; exact?: boolean; precise?: boolean }) {
-  const now = useNow(20 * SECOND);
+  // A tick only draws anew: what came since the last one would seem to lie ahead of it.
+  useNow(20 * SECOND);
   return (
     <time dateTime={at} title={fullTime(at)} className={styles.time}>
-      {precise ? preciseTime(at) : exact ? clockTime(at) : relativeTime(at, now)}
+      {precise ? preciseTime(at) : exact ? clockTime(at) : relativeTime(at)}
     </time>
   );
 }

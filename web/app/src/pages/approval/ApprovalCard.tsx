@@ -99,7 +99,7 @@ function Card({ approval: told, compact, onDecided, handle, level = 2 }: Approva
           )}
           {isPending && approval.expires_at !== null && <Countdown to={approval.expires_at} />}
           <span className={styles.asked}>
-            {asker !== undefined && <Marked text={words.askedBy(asker)} />}{" "}
+            {asker !== undefined && <Marked text={asker === me.name ? words.askedByYou : words.askedBy(asker)} />}{" "}
             <Time at={approval.requested_at} />
           </span>
         </div>
@@ -220,12 +220,13 @@ function Folded({ title, open, children }: { title: string; open: boolean; child
   );
 }
 
-function effectTitle({ kind }: Approval): string {
+function effectTitle({ kind, status }: Approval): string {
   if (kind === "node") return words.what.node;
-  return kind === "budget" ? words.soFar : words.effect;
+  if (kind === "budget") return words.soFar;
+  return status === "pending" ? words.effect : words.effectWas;
 }
 
-/** What will be done, in full: nothing in it is left out, and nothing is worded. */
+/** What will be done, or was asked, in full: nothing in it is left out, and nothing is worded. */
 function What({ approval }: { approval: ApprovalForYou }) {
   const heading = useId();
   const { kind } = approval;
@@ -237,7 +238,7 @@ function What({ approval }: { approval: ApprovalForYou }) {
   return (
     <div className={cx(styles.what, kind === "input" && styles.isQuiet)} role="group" aria-labelledby={heading}>
       <p id={heading} className={styles.label}>
-        {words.what[kind]}
+        {kind === "tool" && approval.status !== "pending" ? words.whatWasAsked : words.what[kind]}
       </p>
       {kind === "input" ? <Arguments args={asked} /> : <Arguments args={asked} schema={approval.schema} />}
       <Raw value={approval.args} name={approval.approval_id} />
