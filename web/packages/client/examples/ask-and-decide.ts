@@ -3,6 +3,8 @@
  * person must decide:
  *
  *     ASSENT_URL=http://127.0.0.1:8000 node ask-and-decide.ts "Delete all records older than 2015"
+ *
+ * In a clone, where the package is not built: `node --conditions=assent-source ask-and-decide.ts …`
  */
 
 import { createInterface } from "node:readline/promises";
