@@ -85,5 +85,7 @@ def read_settings() -> Settings:
             # The value is not repeated: it may hold secrets.
             name = f"ASSENT_{problem['loc'][0]}".upper()
             wrong = problem["msg"].removeprefix("Value error, ").rstrip(".")
+            if problem["type"] == "bool_parsing":
+                wrong = "it is a switch. Write true or false"
             sentences.append(f"The setting {name} is wrong: {wrong}.")
         fail(" ".join(sentences), code=2)

@@ -235,6 +235,10 @@ def test_localhost_is_loopback(tmp_path: Path) -> None:
             "The setting ASSENT_LOG_LEVEL is wrong: Input should be 'debug', .*",
         ),
         (
+            {"ASSENT_UI": "perhaps"},
+            "The setting ASSENT_UI is wrong: it is a switch. Write true or false.",
+        ),
+        (
             {"ASSENT_RECURSION_LIMIT": "0"},
             "The setting ASSENT_RECURSION_LIMIT is wrong: Input should be greater than or equal to 1.",
         ),
