@@ -1,10 +1,11 @@
 /** What the server tells the page by itself: that approvals changed, and that it is there. */
 
-import { type EventType, type Followed, Problem } from "@assent/client";
-import { hashKey, type QueryKey, useQuery, useQueryClient } from "@tanstack/react-query";
+import { type EventPage, type EventType, type Followed, mayPass, Problem } from "@assent/client";
+import { hashKey, type QueryClient, type QueryKey, useQuery, useQueryClient } from "@tanstack/react-query";
 import { createContext, type ReactNode, useContext, useEffect, useState } from "react";
 import { assent } from "./assent.ts";
 import { useSignIns } from "./layout/SessionGate.tsx";
+import { serverNow } from "./parts/times.ts";
 
 /** Whether what the server tells arrives: `lost` after it did not for a moment. */
 export type Link = "open" | "lost";
@@ -26,6 +27,101 @@ export function useWaiting(): number {
 
 /** Events that come together are answered by one look at the server, so many milliseconds later. */
 const GATHERED = 250;
+/** What was read may be so old, in milliseconds: from a page that was left, or on its way. */
+const RECENT = 60_000;
+/** The milliseconds before a server that does not answer is asked again. */
+const AGAIN = 2_000;
+
+/** The log of a thread, the feed of an agent or of a user, or that of all approvals, without an id. */
+type Log = "thread" | "agent" | "user" | "approvals";
+
+function followed(log: Log, id: string): Followed {
+  switch (log) {
+    case "thread":
+      return { thread: id };
+    case "agent":
+      return { feed: { agent: id } };
+    case "user":
+      return { feed: { user: id } };
+    case "approvals":
+      return { approvals: true };
+  }
+}
+
+function lastPage(log: Log, id: string, types: readonly EventType[] | undefined, signal: AbortSignal): Promise<EventPage> {
+  const query = { before: "end", limit: 1, ...(types && { types }) } as const;
+  if (log === "thread") return assent.threads.events(id, query, { signal });
+  return log === "approvals" ? assent.feeds.approvals(query, { signal }) : assent.feeds[log](id, query, { signal });
+}
+
+function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
+  return new Promise((done) => {
+    const timer = setTimeout(done, milliseconds);
+    signal.addEventListener("abort", () => (clearTimeout(timer), done()), { once: true });
+  });
+}
+
+interface Following {
+  log: Log;
+  id: string;
+  types?: readonly EventType[];
+  signal: AbortSignal;
+  onNews: () => void;
+  onLink?: (link: Link) => void;
+}
+
+/** Tells of events from now on, and of one that came so shortly before that the page may have read
+ * without it. A server that does not answer is asked until it does. */
+async function follow({ log, id, types, signal, onNews, onLink }: Following): Promise<void> {
+  let page: EventPage | undefined;
+  while (page === undefined) {
+    try {
+      page = await lastPage(log, id, types, signal);
+    } catch (error) {
+      if (signal.aborted || !mayPass(error)) throw error;
+      onLink?.("lost");
+      await pause(AGAIN, signal);
+    }
+  }
+  const [newest] = page.events;
+  if (newest !== undefined && Date.parse(newest.ts) > serverNow() - RECENT) onNews();
+  const told = assent.follow({
+    ...followed(log, id),
+    after: page.last ?? 0,
+    types,
+    share: true,
+    signal,
+    onLink: (state) => onLink?.(state === "lost" || state === "retrying" ? "lost" : "open"),
+  });
+  for await (const _event of told) onNews();
+}
+
+/**
+ * Reads the queries anew whose key begins with this one, whenever what it returns is called: not
+ * before the last time is answered, so that a slow server gets to answer at all.
+ */
+function reader(queries: QueryClient, queryKey: QueryKey, signal: AbortSignal): () => void {
+  let isWanted = false;
+  let isAtWork = false;
+  const read = async () => {
+    isAtWork = true;
+    while (isWanted && !signal.aborted) {
+      await pause(GATHERED, signal);
+      if (signal.aborted) break;
+      isWanted = false;
+      // What was asked for before the news may be answered without them.
+      await queries.cancelQueries({ queryKey });
+      await queries.invalidateQueries({ queryKey });
+    }
+    isAtWork = false;
+  };
+  return () => {
+    isWanted = true;
+    if (!isAtWork) void read();
+  };
+}
+
+const APPROVALS = ["approvals"];
 
 /**
  * Follows the feed of approvals as long as the page is open, and has read anew what it changed:
@@ -37,51 +133,15 @@ export function LiveApprovals({ children }: { children: ReactNode }) {
   const signIns = useSignIns();
   useEffect(() => {
     const stop = new AbortController();
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const look = () => {
-      timer = undefined;
-      void queries.invalidateQueries({ queryKey: ["approvals"] });
-    };
-    const follow = async () => {
-      const told = assent.follow({
-        approvals: true,
-        share: true,
-        signal: stop.signal,
-        onLink: (state) => setLink(state === "lost" || state === "retrying" ? "lost" : "open"),
-      });
-      for await (const _event of told) timer ??= setTimeout(look, GATHERED);
-    };
-    follow().catch((error: unknown) => {
+    const { signal } = stop;
+    const onNews = reader(queries, APPROVALS, signal);
+    follow({ log: "approvals", id: "", signal, onNews, onLink: setLink }).catch((error: unknown) => {
       // Who may not see approvals has none to follow. Whoever is signed out is told by the gate.
-      if (!(error instanceof Problem) && !stop.signal.aborted) setLink("lost");
+      if (!(error instanceof Problem) && !signal.aborted) setLink("lost");
     });
-    return () => {
-      stop.abort();
-      clearTimeout(timer);
-    };
+    return () => stop.abort();
   }, [queries, signIns]);
   return <LinkState.Provider value={link}>{children}</LinkState.Provider>;
-}
-
-/** The log of a thread, or the feed of an agent or of a user. */
-export type Log = "thread" | "agent" | "user";
-
-function followed(log: Log, id: string): Followed {
-  switch (log) {
-    case "thread":
-      return { thread: id };
-    case "agent":
-      return { feed: { agent: id } };
-    case "user":
-      return { feed: { user: id } };
-  }
-}
-
-async function lastOf(log: Log, id: string, signal: AbortSignal): Promise<number> {
-  const query = { before: "end", limit: 1 } as const;
-  const page =
-    log === "thread" ? assent.threads.events(id, query, { signal }) : assent.feeds[log](id, query, { signal });
-  return (await page).last ?? 0;
 }
 
 /**
@@ -95,22 +155,8 @@ export function useLive(log: Log, id: string | null, types: readonly EventType[]
   useEffect(() => {
     if (id === null) return undefined;
     const stop = new AbortController();
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const look = () => {
-      timer = undefined;
-      void queries.invalidateQueries({ queryKey });
-    };
-    const follow = async () => {
-      const { signal } = stop;
-      const after = await lastOf(log, id, signal);
-      for await (const _event of assent.follow({ ...followed(log, id), after, types, share: true, signal })) {
-        timer ??= setTimeout(look, GATHERED);
-      }
-    };
-    follow().catch(() => undefined);
-    return () => {
-      stop.abort();
-      clearTimeout(timer);
-    };
+    const { signal } = stop;
+    follow({ log, id, types, signal, onNews: reader(queries, queryKey, signal) }).catch(() => undefined);
+    return () => stop.abort();
   }, [queries, log, id, types, hash, signIns]);
 }
