@@ -117,7 +117,6 @@ export const messages = {
     account: "Account",
     accountDialog: "Account …",
     local: "Without sign-in",
-    docs: "API",
   },
   session: {
     over: "You are signed out",
@@ -578,7 +577,6 @@ export const messages = {
     effectBefore: "Now",
     effectAfter: "Then",
     effectStale: "This is the effect of other arguments. That of yours is being read.",
-    effectFailed: "The effect of these arguments is not known:",
     askedAgain: "It is asked again:",
     said: "What was said",
     person: (names: string) => `${names} asked`,
@@ -749,7 +747,6 @@ export const messages = {
     },
     counted: (left: number) =>
       `Your vote counts. ${counted(left, "more person has", "more people have")} to agree.`,
-    yourVote: (verb: string) => `You ${verb}. You can change or withdraw it while it waits.`,
     refused: "It was not decided:",
     menu: {
       comment: "Comment…",
@@ -1053,7 +1050,6 @@ export const messages = {
     nothingNext: "Nothing else waits here.",
     shortcuts: "Keyboard shortcuts",
     shortcutsOn: "Use these keys in this browser",
-    shortcutsOff: "Shortcuts are off in this browser.",
     keys: {
       move: "Next and previous",
       open: "Go to the approval",

@@ -81,7 +81,6 @@ export const PlusIcon = icon("PlusIcon", <path d="M8 3v10M3 8h10" />);
 export const EditIcon = icon("EditIcon", <path d="M3 13v-2.5L10.5 3 13 5.5 5.5 13zM9 4.5 11.5 7" />);
 export const ChevronIcon = icon("ChevronIcon", <path d="m6 4 4 4-4 4" />);
 export const ChevronDownIcon = icon("ChevronDownIcon", <path d="m4 6 4 4 4-4" />);
-export const ChevronLeftIcon = icon("ChevronLeftIcon", <path d="M10 4 6 8l4 4" />);
 export const CopyIcon = icon(
   "CopyIcon",
   <path d="M6 6h7v7H6zM10 6V3H3v7h3" />,
@@ -141,7 +140,6 @@ export const ForkIcon = icon(
     <path d="M4 5v6M12 5v1.5c0 1.5-1 2.5-2.5 2.5H4" />
   </>,
 );
-export const LinkIcon = icon("LinkIcon", <path d="M6.75 9.25 9.25 6.75M7 4.75l1.25-1.25a3 3 0 0 1 4.25 4.25L11.25 9M9 11.25 7.75 12.5A3 3 0 0 1 3.5 8.25L4.75 7" />);
 export const OfflineIcon = icon("OfflineIcon", <path d="M2.5 2.5l11 11M4 6.5a7 7 0 0 1 2-1.2M9 5.05c1.15.2 2.15.7 3 1.45M6 9.25c.5-.45 1.15-.75 1.75-.75M8 12v.01" />);
 export const ArrowOutIcon = icon("ArrowOutIcon", <path d="M6 3.5H3.5v9h9V10M9 3.5h3.5V7M12.25 3.75 7.5 8.5" />);
 export const KeyboardIcon = icon(

@@ -280,7 +280,7 @@ function Stop({ runId }: { runId: string }) {
   return (
     <>
       {stopping.error !== null && <span className={styles.stopError}>{sentenceOf(stopping.error)}</span>}
-      <Button className={styles.stop} busy={isStopping} onClick={() => stopping.mutate()}>
+      <Button busy={isStopping} onClick={() => stopping.mutate()}>
         {!isStopping && <StopIcon />}
         {isStopping ? words.stopping : words.stop}
       </Button>

@@ -96,7 +96,7 @@ function tickLabel({ after, isAnew }: Tick): string {
 function Axis({ stretches }: { stretches: readonly Stretch[] }) {
   return (
     <div className={styles.axis} aria-hidden="true">
-      <span className={styles.label}>{words.elapsed}</span>
+      <span>{words.elapsed}</span>
       <span className={styles.track}>
         {ticksOf(stretches, TICKS).map((tick) => (
           <span key={`${tick.left}`} className={styles.tick} style={{ left: percent(tick.left) }}>
