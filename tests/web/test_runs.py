@@ -83,6 +83,15 @@ async def crashed(server: Server, api: Api) -> str:
     return await newest_run(api, "t")
 
 
+async def test_a_run_is_called_after_what_began_it_and_not_after_its_conversation(
+    page: Page, api: Api
+) -> None:
+    for message in ("look 1", "look 2"):
+        await api.stream(message, thread_id="t")
+    await page.goto(f"/ui/runs/{await newest_run(api, 't')}")
+    await expect(page.get_by_role("heading", level=1)).to_have_text("look 2")
+
+
 async def test_a_pause_a_crash_and_a_recovery_are_drawn_as_the_log_has_them(
     server: Server, api: Api, page: Page
 ) -> None:

@@ -69,7 +69,8 @@ function OneRun({ run, story, stale }: { run: Run; story: Story; stale: ReactNod
   const asked = address.get("show");
   const form: Form = asked === "picture" || asked === "list" || asked === "events" ? asked : isNarrow() ? "list" : "picture";
   const first = story.runs[0];
-  const title = threads[run.thread_id]?.title || first?.message.split("\n")[0]?.slice(0, 120);
+  // What began the run, and else what its conversation is called: that may have gone on to other things.
+  const title = first?.message.split("\n")[0]?.slice(0, 120) || threads[run.thread_id]?.title;
   return (
     <Page title={title || words.title} sub={<Sub run={run} isOver={story.runs.at(-1)?.run_id !== run.run_id} />} actions={<Actions run={run} story={story} />}>
       {stale}
