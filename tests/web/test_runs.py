@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import Locator, Page, Route, expect
 
 from tests.support import agents, flooding_agent
 from tests.support.pages import PHONE, check_access, check_fits, watched
@@ -180,6 +180,30 @@ async def test_older_runs_come_on_demand(api: Api, page: Page) -> None:
     await page.get_by_role("button", name="Show older runs").click()
     await expect(rows).to_have_count(61)
     await expect(page.get_by_text("These are all.")).to_be_visible()
+
+
+async def test_older_runs_come_though_others_begin_meanwhile(api: Api, page: Page) -> None:
+    for number in range(60):
+        await api.run(f"t{number}", "tell 1")
+    await asyncio.gather(*(api.at_rest(f"t{number}") for number in range(60)))
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        asked.set()
+        await answered.wait()
+        await route.continue_()
+
+    await page.route(re.compile(r"/runs\?.*cursor="), hold)
+    await page.goto("/ui/runs")
+    rows = page.get_by_role("table", name="Runs").get_by_role("row")
+    await expect(rows).to_have_count(51)
+    await page.get_by_role("button", name="Show older runs").click()
+    await asked.wait()
+    await api.stream("tell 1", thread_id="another")
+    # Longer than the page gathers news before it would read the list anew.
+    await page.wait_for_timeout(600)
+    answered.set()
+    await expect(rows).to_have_count(62)
 
 
 async def test_ten_thousand_events_are_few_nodes(api: Api, page: Page, tmp_path: Path) -> None:

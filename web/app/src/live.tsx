@@ -96,6 +96,14 @@ async function follow({ log, id, types, signal, onNews, onLink }: Following): Pr
   for await (const _event of told) onNews();
 }
 
+/** Whether the next page of a list is on its way. */
+function isTurning(queries: QueryClient, queryKey: QueryKey): boolean {
+  return queries
+    .getQueryCache()
+    .findAll({ queryKey, fetchStatus: "fetching" })
+    .some(({ state }) => state.fetchMeta?.fetchMore !== undefined);
+}
+
 /**
  * Reads the queries anew whose key begins with this one, whenever what it returns is called: not
  * before the last time is answered, so that a slow server gets to answer at all.
@@ -108,10 +116,14 @@ function reader(queries: QueryClient, queryKey: QueryKey, signal: AbortSignal): 
     while (isWanted && !signal.aborted) {
       await pause(GATHERED, signal);
       if (signal.aborted) break;
+      // Whoever asked for the next page gets it first: reading anew would drop what they pressed.
+      if (isTurning(queries, queryKey)) continue;
       isWanted = false;
       // What was asked for before the news may be answered without them.
       await queries.cancelQueries({ queryKey });
       await queries.invalidateQueries({ queryKey });
+      // The next page, asked for meanwhile, has ended the reading.
+      isWanted ||= isTurning(queries, queryKey);
     }
     isAtWork = false;
   };
@@ -146,9 +158,10 @@ export function LiveApprovals({ children }: { children: ReactNode }) {
 
 /**
  * Has a query read anew when events of these types come: those from now on, of the log with this
- * id; of none with null. What cannot be followed stays as it was read.
+ * id; of none with null. What cannot be followed stays as it was read, but for what is looked at
+ * `every` so many milliseconds, as long as the page is seen.
  */
-export function useLive(log: Log, id: string | null, types: readonly EventType[], queryKey: QueryKey): void {
+export function useLive(log: Log, id: string | null, types: readonly EventType[], queryKey: QueryKey, every?: number): void {
   const queries = useQueryClient();
   const signIns = useSignIns();
   const hash = hashKey(queryKey); // The key is another array each time that the page is drawn.
@@ -156,7 +169,12 @@ export function useLive(log: Log, id: string | null, types: readonly EventType[]
     if (id === null) return undefined;
     const stop = new AbortController();
     const { signal } = stop;
-    follow({ log, id, types, signal, onNews: reader(queries, queryKey, signal) }).catch(() => undefined);
-    return () => stop.abort();
-  }, [queries, log, id, types, hash, signIns]);
+    const onNews = reader(queries, queryKey, signal);
+    follow({ log, id, types, signal, onNews }).catch(() => undefined);
+    const clock = every === undefined ? undefined : setInterval(() => document.visibilityState === "visible" && onNews(), every);
+    return () => {
+      stop.abort();
+      clearInterval(clock);
+    };
+  }, [queries, log, id, types, hash, every, signIns]);
 }

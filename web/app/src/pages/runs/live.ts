@@ -1,5 +1,3 @@
-import { useQueryClient } from "@tanstack/react-query";
-import { useEffect } from "react";
 import { useMe } from "../../layout/SessionGate.tsx";
 import { useLive } from "../../live.tsx";
 
@@ -7,16 +5,11 @@ import { useLive } from "../../live.tsx";
 const LOOKED_AT = 15_000;
 
 const TYPES = ["run_start", "run_resumed", "run_paused", "run_recovered", "run_cancelled", "done", "error"] as const;
+const RUNS = ["runs"];
 
 /** Has runs read anew as they change: those of the agent, or else those of who is here at once and
  * all others a little later. */
 export function useLiveRuns(agent: string | null): void {
-  const queries = useQueryClient();
   const { name } = useMe();
-  useLive(agent === null ? "user" : "agent", agent ?? name, TYPES, ["runs"]);
-  useEffect(() => {
-    const look = () => document.visibilityState === "visible" && queries.invalidateQueries({ queryKey: ["runs"] });
-    const clock = setInterval(look, LOOKED_AT);
-    return () => clearInterval(clock);
-  }, [queries]);
+  useLive(agent === null ? "user" : "agent", agent ?? name, TYPES, RUNS, LOOKED_AT);
 }
