@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
@@ -27,6 +28,8 @@ class Socket:
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
         self.events: list[Frame] = []
+        # Events that came before an answer that was waited for.
+        self._passed: deque[Frame] = deque()
         self._ids = count(1)
 
     async def next(self) -> Frame:
@@ -40,9 +43,9 @@ class Socket:
         return frame
 
     async def until(self, *types: str) -> Frame:
-        """The next frame of one of these types."""
+        """The next frame of one of these types. An event may have come before the last answer."""
         while True:
-            frame = await self.next()
+            frame = self._passed.popleft() if self._passed else await self.next()
             if frame["type"] in types:
                 return frame
 
@@ -55,7 +58,8 @@ class Socket:
     async def ask(self, type: str, **fields: Any) -> Frame:
         """Send a command; its answer, or the problem with it."""
         id = await self.send(type, **fields)
-        answer = await self.until("answer", "problem", "pong")
+        while (answer := await self.next())["type"] not in ("answer", "problem", "pong"):
+            self._passed.append(answer)
         assert answer["id"] == id, answer
         return answer
 
