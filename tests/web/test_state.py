@@ -46,7 +46,7 @@ async def test_a_run_from_the_past_says_what_it_asks_anew_and_asks_it(
     await question.get_by_role("button", name="As it is").click()
     await question.get_by_role("button", name="Run from here").click()
     await expect(page).to_have_url(re.compile("/ui/runs/"))
-    await expect(page.get_by_role("link", name="1 question waits")).to_be_visible()
+    await expect(page.get_by_role("link", name="1 question waits", exact=True)).to_be_visible()
     (asked,) = await api.pending("t")
     assert (asked["tool"], asked["args"]) == ("pay", {"amount": 1})
     assert server.traces("pay") == ["pay 1"]
