@@ -21,9 +21,9 @@ MUTANT_KILLS = 5
 MUTANT_LIFE = 2.0
 """The longest life of a mutant, in seconds: time for people to argue, also on a busy machine."""
 
-ATTEMPTS = 6
+ATTEMPTS = 12
 """How many short storms a mutant may survive: which kill comes in the midst of what is a matter of
-luck."""
+luck. On a busy machine a storm sees runs that end wrongly in two cases of three."""
 
 
 @pytest.mark.timeout(120 + 5 * KILLS)
@@ -45,18 +45,22 @@ async def test_killed_at_any_moment_it_loses_doubles_and_leaves_nothing(
         ("without_leases", [{"recovered", "ending"}]),
     ],
 )
+@pytest.mark.timeout(30 * ATTEMPTS)
 async def test_the_storm_sees_what_a_server_lacks(
     mutant: str, proofs: list[set[str]], tmp_path: Path
 ) -> None:
-    """Findings of all the kinds of one of the `proofs`."""
+    """Findings of all the kinds of one of the `proofs`, in one storm or in several."""
+    seen: set[str] = set()
     for attempt in range(ATTEMPTS):
         folder = tmp_path / str(attempt)
         folder.mkdir()
         report = await storm(folder, _short(mutant))
-        if any(kinds <= report.kinds().keys() for kinds in proofs):
+        seen |= report.kinds().keys()
+        if any(kinds <= seen for kinds in proofs):
             return
     raise AssertionError(
-        f"Without a safeguard there should be findings of {proofs}, and there are:\n{report}"
+        f"Without a safeguard there should be findings of {proofs}, and in {ATTEMPTS} storms there "
+        f"were those of {seen}. The last one:\n{report}"
     )
 
 
