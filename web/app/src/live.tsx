@@ -1,6 +1,6 @@
 /** What the server tells the page by itself: that approvals changed, and that it is there. */
 
-import { type EventPage, type EventType, type Followed, mayPass, Problem } from "@assent/client";
+import { type EventPage, type EventType, type Followed, mayPass, Problem, sleep } from "@assent/client";
 import { hashKey, type QueryClient, type QueryKey, useQuery, useQueryClient } from "@tanstack/react-query";
 import { createContext, type ReactNode, useContext, useEffect, useState } from "react";
 import { assent } from "./assent.ts";
@@ -54,13 +54,6 @@ function lastPage(log: Log, id: string, types: readonly EventType[] | undefined,
   return log === "approvals" ? assent.feeds.approvals(query, { signal }) : assent.feeds[log](id, query, { signal });
 }
 
-function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
-  return new Promise((done) => {
-    const timer = setTimeout(done, milliseconds);
-    signal.addEventListener("abort", () => (clearTimeout(timer), done()), { once: true });
-  });
-}
-
 interface Following {
   log: Log;
   id: string;
@@ -80,7 +73,7 @@ async function follow({ log, id, types, signal, onNews, onLink }: Following): Pr
     } catch (error) {
       if (signal.aborted || !mayPass(error)) throw error;
       onLink?.("lost");
-      await pause(AGAIN, signal);
+      await sleep(AGAIN, signal);
     }
   }
   const [newest] = page.events;
@@ -114,7 +107,7 @@ function reader(queries: QueryClient, queryKey: QueryKey, signal: AbortSignal): 
   const read = async () => {
     isAtWork = true;
     while (isWanted && !signal.aborted) {
-      await pause(GATHERED, signal);
+      await sleep(GATHERED, signal);
       if (signal.aborted) break;
       // Whoever asked for the next page gets it first: reading anew would drop what they pressed.
       if (isTurning(queries, queryKey)) continue;

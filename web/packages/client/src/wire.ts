@@ -308,7 +308,8 @@ export function surroundings(given: Partial<Surroundings>): Surroundings {
   };
 }
 
-function sleep(milliseconds: number, signal?: AbortSignal): Promise<void> {
+/** Ends after so many milliseconds, or as soon as the signal is aborted, and leaves nothing on it. */
+export function sleep(milliseconds: number, signal?: AbortSignal): Promise<void> {
   return new Promise((done) => {
     if (signal?.aborted) return done();
     const end = () => {

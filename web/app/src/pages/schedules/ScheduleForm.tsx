@@ -1,4 +1,4 @@
-import { InvalidRequest, type Schedule } from "@assent/client";
+import { InvalidRequest, type Schedule, sleep } from "@assent/client";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { type FormEvent, useId, useState } from "react";
 import { assent } from "../../assent.ts";
@@ -311,7 +311,7 @@ function usePreview(cron: string | null, timezone: string) {
     queryKey: ["schedule-preview", cron, timezone],
     queryFn: async ({ signal }) => {
       // Of what is typed, only what stays for a moment is asked for.
-      await new Promise((resolve) => setTimeout(resolve, 250));
+      await sleep(250, signal);
       signal.throwIfAborted();
       return assent.schedules.preview({ cron: cron ?? "", timezone }, { signal });
     },
